@@ -1,0 +1,44 @@
+// SPDX-FileCopyrightText: The dpopt authors
+// SPDX-License-Identifier: Apache-2.0
+/// @file
+/// The Accountant role: adds up what the releases cost. Satisfied by rdp_accountant (default) and no_accountant.
+///
+/// Contract: record() is told BEFORE a release, only step() calls it, once a released step; what was recorded is never
+/// taken back, also when the step fails afterwards.
+#pragma once
+
+#include "dpopt/core/error.hpp"
+#include "dpopt/core/types.hpp"
+
+#include <cmath>
+#include <concepts>
+#include <cstdint>
+
+namespace dpopt {
+
+/// One or more equal releases of the Gaussian mechanism on a Poisson-sampled batch.
+struct gaussian_event {
+  double noise_multiplier = 0;                      ///< std of the noise over the sensitivity
+  double sampling_rate = 1;                         ///< Poisson rate in (0, 1]; 1 is "no amplification"
+  std::uint64_t count = 1;                          ///< how many such releases
+  neighbouring relation = neighbouring::add_remove; ///< what the multiplier is relative to
+
+  /// @throw invalid_argument naming the field outside its range. Noise multiplier 0 is allowed and means no privacy.
+  void validate() const {
+    if (!(noise_multiplier >= 0 && std::isfinite(noise_multiplier))) {
+      throw invalid_argument(message("noise_multiplier is ", noise_multiplier, "; use a finite number, 0 or more"));
+    }
+    if (!(sampling_rate > 0 && sampling_rate <= 1)) {
+      throw invalid_argument(message("sampling_rate is ", sampling_rate, "; use a number in (0, 1]"));
+    }
+    if (count == 0) throw invalid_argument("count is 0; an event stands for one release or more");
+  }
+};
+
+template <class A>
+concept Accountant = std::movable<A> && requires(A a, const A k, const gaussian_event& e, double delta) {
+  a.record(e); // strong guarantee: throws invalid_argument and records nothing on a bad event
+  { k.epsilon(delta) } -> std::same_as<double>; // upper bound; infinity when a release had no noise; 0 when empty
+};
+
+} // namespace dpopt

@@ -1,0 +1,80 @@
+// SPDX-FileCopyrightText: The dpopt authors
+// SPDX-License-Identifier: Apache-2.0
+/// @file
+/// Sums in fixed point: bit-identical for any order of samples, microbatches, threads and ranks, since integer addition
+/// is associative.
+#pragma once
+
+#include "dpopt/accumulation/accumulator.hpp"
+#include "dpopt/core/error.hpp"
+#include "dpopt/gradients/per_sample_gradients.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <vector>
+
+namespace dpopt {
+
+/// Clipped contributions are rounded TOWARDS ZERO on a grid of 2^-fraction_bits of the power of two above the largest
+/// norm, so no norm grows. max_units is the greatest number of samples that a step of all ranks can hold (the size of
+/// the data set is always enough): resize() refuses settings in which that many could overflow 64 bits. Beyond it sums
+/// wrap around, as an error would depend on the data.
+class integer_grid {
+public:
+  using role = roles::accumulator;
+  using value_type = std::int64_t;
+
+  explicit integer_grid(int fraction_bits = 36, double max_units = 67108864.0)
+      : fraction_bits_(fraction_bits), max_units_(max_units) {}
+
+  /// @throw invalid_argument unless fraction_bits + log2(max_units) <= 62 and the norm is a positive number.
+  void resize(isize n, double largest_norm) {
+    if (fraction_bits_ < 1 || !(max_units_ >= 1) || fraction_bits_ + std::log2(max_units_) > 62)
+      throw invalid_argument(message("integer_grid: fraction_bits ", fraction_bits_, " with max_units ", max_units_,
+                                     " could overflow; keep fraction_bits + log2(max_units) within 62"));
+    if (!(std::isfinite(largest_norm) && largest_norm > 0))
+      throw invalid_argument(message("integer_grid: the clipper's bound ", largest_norm, " is not a positive number"));
+    int exponent = 0;
+    std::frexp(largest_norm, &exponent); // largest_norm < 2^exponent
+    unit_ = std::ldexp(1.0, exponent - fraction_bits_);
+    sums_.assign(static_cast<std::size_t>(n), 0);
+  }
+
+  [[nodiscard]] value_type* data() noexcept { return sums_.data(); }
+  [[nodiscard]] double unit() const noexcept { return unit_; }
+  [[nodiscard]] std::string describe() const {
+    return message("integer_grid(fraction_bits=", fraction_bits_, ", max_units=", max_units_, ")");
+  }
+
+  template <SampleAccess S>
+  void add(isize at, const S& source, samples range, const double* factors, workspace& scratch) {
+    constexpr isize tile = 512;
+    const workspace::scope scope(scratch);
+    double* scaled = scratch.take<double>(tile);
+    for (isize i = 0; i < range.count; ++i) {
+      if (factors[i] == 0) continue;
+      const double to_grid = rounded_down<double>(factors[i]) / unit_; // exact: unit is a power of two
+      for (isize first = 0; first < source.size(); first += tile) {
+        const isize count = std::min(tile, source.size() - first);
+        source.copy_sample(range.first + i, first, count, to_grid, scaled);
+        for (isize k = 0; k < count; ++k) wrapping_add(sums_[static_cast<std::size_t>(at + first + k)], scaled[k]);
+      }
+    }
+  }
+
+private:
+  static void wrapping_add(value_type& sum, double x) noexcept {
+    const auto towards_zero = static_cast<value_type>(x); // |x| < 2^62: the factor bounds it
+    sum = static_cast<value_type>(static_cast<std::uint64_t>(sum) + static_cast<std::uint64_t>(towards_zero));
+  }
+
+  int fraction_bits_;
+  double max_units_;
+  double unit_ = 0;
+  std::vector<value_type> sums_;
+};
+
+static_assert(Accumulator<integer_grid>);
+
+} // namespace dpopt

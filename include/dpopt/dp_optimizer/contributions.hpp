@@ -1,0 +1,193 @@
+// SPDX-FileCopyrightText: The dpopt authors
+// SPDX-License-Identifier: Apache-2.0
+/// @file
+/// From per-sample gradients to the local sum: norms, factors, weighted sums. The only place where a norm becomes a factor.
+#pragma once
+
+#include "dpopt/accumulation/accumulator.hpp"
+#include "dpopt/accumulation/deferred_source.hpp"
+#include "dpopt/clipping/clipper.hpp"
+#include "dpopt/dp_optimizer/microbatch.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <utility>
+#include <vector>
+
+namespace dpopt {
+
+/// Counts over the samples of this rank since the last step. PRIVATE: releasing them costs privacy of its own.
+struct private_counts {
+  isize samples = 0;    ///< (sample, group) pairs seen, dropped ones included
+  isize clipped = 0;    ///< scaled down
+  isize non_finite = 0; ///< dropped because a number was NaN or Inf
+};
+
+/// Holds a clipper and an accumulator. `done(p)` is called when all of parameter p's samples of the current microbatch
+/// are in the sum.
+template <Clipper C, Accumulator A>
+class contributions {
+public:
+  contributions(C clipper, A sum) : clipper_(std::move(clipper)), sum_(std::move(sum)) {}
+
+  /// @param offsets where each parameter starts in the accumulator. @throw invalid_argument as the policies do.
+  void bind(const std::vector<parameter_info>& parameters, std::vector<isize> offsets) {
+    clipper_.bind(parameters);
+    offsets_ = std::move(offsets);
+    total_ = 0;
+    for (const auto& p : parameters) total_ += p.size;
+    sum_.resize(total_, clipper_.sensitivity(neighbouring::add_remove));
+    const auto groups = static_cast<std::size_t>(clipper_.groups());
+    members_.assign(groups, {});
+    for (isize p = static_cast<isize>(parameters.size()) - 1; p >= 0; --p)
+      members_[static_cast<std::size_t>(clipper_.group_of(p))].push_back(p);
+    waiting_.resize(groups);
+    shared_row_.assign(groups, 0);
+    rows_ = 1; // row 0 serves every group of one parameter: its norms are needed for a moment only
+    for (std::size_t g = 0; g < groups; ++g)
+      if (members_[g].size() > 1) shared_row_[g] = rows_++;
+    deferred_.resize(parameters.size());
+  }
+
+  void begin(const microbatch& m) {
+    current_ = m;
+    squared_norms_.assign(static_cast<std::size_t>(m.samples * rows_), 0.0);
+    factors_.resize(static_cast<std::size_t>(m.samples));
+    for (std::size_t g = 0; g < members_.size(); ++g) waiting_[g] = static_cast<isize>(members_[g].size());
+  }
+
+  /// Clips now, or as soon as the group is complete.
+  template <class S, class Done>
+  void add(isize p, const S& source, Done&& done) {
+    const isize g = clipper_.group_of(p);
+    if (alone(g)) return add_alone(p, g, source, done);
+    source.add_squared_norms(everyone(), norms(g), scratch_);
+    deferred_[static_cast<std::size_t>(p)] = deferred_source<A>(source);
+    count_down(g, done);
+  }
+
+  /// Parameter p contributes nothing in this microbatch.
+  template <class Done>
+  void add_absent(isize p, Done&& done) {
+    const isize g = clipper_.group_of(p);
+    if (alone(g)) done(p);
+    else count_down(g, done);
+  }
+
+  /// Keeps the view for flush().
+  template <class S>
+  void defer(isize p, const S& source) {
+    deferred_[static_cast<std::size_t>(p)] = deferred_source<A>(source);
+  }
+
+  /// Works off everything deferred, in one fixed order: last registered first.
+  template <class Done>
+  void flush(Done&& done) {
+    for (isize p = static_cast<isize>(deferred_.size()) - 1; p >= 0; --p) {
+      auto& source = deferred_[static_cast<std::size_t>(p)];
+      const isize g = clipper_.group_of(p);
+      if (!source) add_absent(p, done);
+      else if (alone(g)) add_alone(p, g, std::exchange(source, {}), done);
+      else {
+        source.add_squared_norms(everyone(), norms(g), scratch_);
+        count_down(g, done);
+      }
+    }
+  }
+
+  /// Forgets views and counts; the sum itself is cleared by whoever releases or discards it.
+  void forget() noexcept {
+    for (auto& s : deferred_) s = {};
+    counts_ = {};
+  }
+
+  /// Sets the sum to zero.
+  void clear_sum() noexcept { std::fill_n(sum_.data(), total_, typename A::value_type{}); }
+
+  [[nodiscard]] C& clipper() noexcept { return clipper_; }
+  [[nodiscard]] const C& clipper() const noexcept { return clipper_; }
+  [[nodiscard]] A& sum() noexcept { return sum_; }
+  [[nodiscard]] const A& sum() const noexcept { return sum_; }
+  [[nodiscard]] const private_counts& counts() const noexcept { return counts_; }
+
+private:
+  [[nodiscard]] samples everyone() const noexcept { return {0, current_.samples}; }
+  [[nodiscard]] bool alone(isize g) const noexcept { return members_[static_cast<std::size_t>(g)].size() == 1; }
+  [[nodiscard]] double* norms(isize g) noexcept {
+    return squared_norms_.data() + shared_row_[static_cast<std::size_t>(g)] * current_.samples;
+  }
+
+  /// Norm and sum of a block of samples back to back, while its data is in cache.
+  template <class S, class Done>
+  void add_alone(isize p, isize g, const S& source, Done&& done) {
+    const isize block = std::clamp<isize>(source.block(), 1, std::max<isize>(1, current_.samples));
+    double* const squared = norms(g);
+    std::fill_n(squared, current_.samples, 0.0);
+    for (isize first = 0; first < current_.samples; first += block) {
+      const samples range{first, std::min(block, current_.samples - first)};
+      source.add_squared_norms(range, squared + first, scratch_);
+      compute_factors(g, range);
+      add_to_sum(p, source, range);
+    }
+    done(p);
+  }
+
+  template <class Done>
+  void count_down(isize g, Done&& done) {
+    if (--waiting_[static_cast<std::size_t>(g)] > 0) return;
+    compute_factors(g, everyone());
+    for (const isize p : members_[static_cast<std::size_t>(g)]) {
+      auto& source = deferred_[static_cast<std::size_t>(p)];
+      if (source) add_to_sum(p, std::exchange(source, {}), everyone());
+      done(p);
+    }
+  }
+
+  template <class S>
+  void add_to_sum(isize p, const S& source, samples range) {
+    sum_.add(offsets_[static_cast<std::size_t>(p)], source, range, factors_.data() + range.first, scratch_);
+  }
+  void add_to_sum(isize p, const deferred_source<A>& source, samples range) {
+    source.add_to(sum_, offsets_[static_cast<std::size_t>(p)], range, factors_.data() + range.first, scratch_);
+  }
+
+  /// factor_i = rule(|w_i| norm_i) w_i with w_i = gradient_scale x weight; anything not finite gives 0.
+  void compute_factors(isize g, samples range) {
+    const auto rule = clipper_.rule(g);
+    const double* const squared = norms(g);
+    for (isize i = range.first; i < range.first + range.count; ++i) {
+      const double w = current_.gradient_scale * (current_.weights ? current_.weights[i] : 1.0);
+      ++counts_.samples;
+      double factor = 0;
+      if (w != 0) { // weight 0 is a padding mask: the data may be anything
+        const double norm = std::sqrt(squared[i]) * std::abs(w);
+        const double scale = rule(norm);
+        factor = scale * w;
+        if (!std::isfinite(norm) || !std::isfinite(factor)) {
+          factor = 0;
+          ++counts_.non_finite;
+        } else if (scale < 1) {
+          ++counts_.clipped;
+        }
+      }
+      factors_[static_cast<std::size_t>(i)] = factor;
+    }
+  }
+
+  C clipper_;
+  A sum_;
+  workspace scratch_;
+  microbatch current_;
+  std::vector<isize> offsets_;
+  std::vector<std::vector<isize>> members_; // of each group, last registered first
+  std::vector<isize> waiting_;              // parameters of each group whose norms are still missing
+  std::vector<isize> shared_row_;           // row of squared_norms_ of each group
+  isize rows_ = 1;
+  std::vector<double> squared_norms_;       // [rows x samples]
+  std::vector<double> factors_;             // [samples]
+  std::vector<deferred_source<A>> deferred_;
+  private_counts counts_;
+  isize total_ = 0;
+};
+
+} // namespace dpopt

@@ -1,0 +1,641 @@
+// SPDX-FileCopyrightText: The dpopt authors
+// SPDX-License-Identifier: Apache-2.0
+/// @file
+/// The private optimizer: per-sample gradients -> bound -> sum -> reduce over ranks -> noise once -> scale once -> base
+/// optimizer -> account, each arrow a policy. step() reads as this list.
+#pragma once
+
+#include "dpopt/accounting/rdp_accountant.hpp"
+#include "dpopt/accumulation/running_sum.hpp"
+#include "dpopt/clipping/flat.hpp"
+#include "dpopt/communication/agreement.hpp"
+#include "dpopt/communication/buckets.hpp"
+#include "dpopt/communication/failure.hpp"
+#include "dpopt/communication/serial.hpp"
+#include "dpopt/communication/shared_secret.hpp"
+#include "dpopt/core/error.hpp"
+#include "dpopt/dp_optimizer/base_adaptor.hpp"
+#include "dpopt/dp_optimizer/batch_state.hpp"
+#include "dpopt/dp_optimizer/contributions.hpp"
+#include "dpopt/dp_optimizer/control_message.hpp"
+#include "dpopt/dp_optimizer/release.hpp"
+#include "dpopt/dp_optimizer/roles.hpp"
+#include "dpopt/dp_optimizer/schedule.hpp"
+#include "dpopt/noise/counter_gaussian.hpp"
+#include "dpopt/noise/placement.hpp"
+#include "dpopt/optimizers/sgd.hpp"
+#include "dpopt/parameters/fingerprint.hpp"
+#include "dpopt/parameters/ownership.hpp"
+#include "dpopt/parameters/parameter_set.hpp"
+#include "dpopt/scaling/expected_batch.hpp"
+
+#include <algorithm>
+#include <array>
+#include <concepts>
+#include <cstdint>
+#include <functional>
+#include <iomanip>
+#include <optional>
+#include <span>
+#include <sstream>
+#include <string>
+#include <tuple>
+#include <type_traits>
+#include <typeinfo>
+#include <utility>
+#include <vector>
+
+namespace dpopt {
+
+/// What is not a policy of its own.
+struct dp_options {
+  neighbouring relation = neighbouring::add_remove; ///< which neighbours the noise is calibrated to
+  isize bucket_elements = 1 << 20;                  ///< numbers a reduction message holds at least
+};
+
+/// Template arguments after T are policies in any order, at most one a role; what is missing is flat (whose bound must
+/// be given), running_sum<T>, serial, counter_gaussian (whose multiplier must be given), replicated, expected_batch,
+/// sgd, rdp_accountant, as_ready. One object, one thread at a time; all ranks call the collective members in the same
+/// order. Not movable: reductions in flight and the claim on the parameters refer to it.
+template <std::floating_point T, Policy... Policies>
+class dp_optimizer {
+public:
+  using clipper_type = policy_for<roles::clipper, flat, Policies...>;
+  using accumulator_type = policy_for<roles::accumulator, running_sum<T>, Policies...>;
+  using communicator_type = policy_for<roles::communicator, serial, Policies...>;
+  using noise_type = policy_for<roles::noise, counter_gaussian, Policies...>;
+  using placement_type = policy_for<roles::placement, replicated, Policies...>;
+  using scaling_type = policy_for<roles::scaling, expected_batch, Policies...>;
+  using base_type = policy_for<roles::base_optimizer, sgd, Policies...>;
+  using accountant_type = policy_for<roles::accountant, rdp_accountant, Policies...>;
+  using schedule_type = policy_for<roles::schedule, as_ready, Policies...>;
+  using sum_type = typename accumulator_type::value_type;
+
+  static_assert(players<roles::clipper, Policies...> <= 1 && players<roles::accumulator, Policies...> <= 1 &&
+                    players<roles::communicator, Policies...> <= 1 && players<roles::noise, Policies...> <= 1 &&
+                    players<roles::placement, Policies...> <= 1 && players<roles::scaling, Policies...> <= 1 &&
+                    players<roles::base_optimizer, Policies...> <= 1 && players<roles::accountant, Policies...> <= 1 &&
+                    players<roles::schedule, Policies...> <= 1,
+                "dpopt: two policies play the same role; pass one clipper, one noise mechanism, one of each.");
+  static_assert(Clipper<clipper_type>, "dpopt: the clipper does not satisfy Clipper (see clipping/clipper.hpp).");
+  static_assert(Accumulator<accumulator_type>,
+                "dpopt: the accumulator does not satisfy Accumulator (see accumulation/accumulator.hpp).");
+  static_assert(Reduces<communicator_type, sum_type> && Reduces<communicator_type, double>,
+                "dpopt: this communicator cannot sum the accumulator's type; use running_sum<float>, running_sum<double> "
+                "or another communicator.");
+  static_assert(Placement<placement_type>, "dpopt: the placement does not satisfy Placement (see noise/placement.hpp).");
+  static_assert(Scaling<scaling_type>, "dpopt: the scaling does not satisfy Scaling (see scaling/scaling.hpp).");
+  static_assert(Accountant<accountant_type>,
+                "dpopt: the accountant does not satisfy Accountant (see accounting/accountant.hpp).");
+  static_assert(Schedule<schedule_type>, "dpopt: the schedule is neither as_ready nor at_step.");
+  static_assert(BaseOptimizer<base_type, T>,
+                "dpopt: the base optimizer has neither at(t).update(x, g, slots, n) nor a call taking parameter_update<T>.");
+  static_assert(NoiseMechanism<noise_type, sum_type> || NoiseMechanism<noise_type, double>,
+                "dpopt: the noise mechanism can add neither to the accumulator's type nor to double.");
+  static_assert(NoiseMechanism<noise_type, sum_type> || !placement_type::before_reduction,
+                "dpopt: noise placed before the reduction is added in the accumulator's type, which this mechanism "
+                "cannot; use a floating accumulator or placement replicated.");
+  static_assert(AddressableNoise<noise_type> || !placement_type::needs_addressable,
+                "dpopt: with this placement all ranks must draw the same noise, but this mechanism's numbers depend on "
+                "the order of calls; use counter_gaussian or secure_gaussian, or placement root_before_reduction.");
+
+  /// COLLECTIVE. Claims the parameters, checks every option, agrees with the other ranks on the configuration and
+  /// shares the root's secret of the noise. Ranks that disagree, or of which one has a bad option, all throw.
+  /// @param parameters views in registration order; values are replicated: alike on every rank.
+  /// @throw invalid_argument, rank_error, randomness_error.
+  template <ParameterList R, class... Given>
+    requires(sizeof...(Given) == sizeof...(Policies))
+  dp_optimizer(const R& parameters, dp_options options, Given... given)
+      : dp_optimizer(parameters, options, composed{{Policies{std::move(given)}...}}) {}
+
+  dp_optimizer(const dp_optimizer&) = delete;
+  dp_optimizer& operator=(const dp_optimizer&) = delete;
+
+  /// Leaves reductions that other ranks have not joined to themselves: their memory must outlive this object.
+  ~dp_optimizer() {
+    if (posted_.empty()) return;
+    if constexpr (requires(communicator_type& c) { c.abandon(); }) communicator_.abandon();
+    new contributions<clipper_type, accumulator_type>(std::move(contributions_)); // NOLINT: deliberately never freed
+  }
+
+  // ---- accumulate: local, except that as_ready starts reductions --------------------------------------------------
+
+  /// Opens a microbatch. Errors are recorded and thrown by step() on all ranks.
+  /// @throw state_error when add_noise() was called and neither step() nor scale_grad() since.
+  void begin(const microbatch& m) {
+    if (phase_ == phase::released) finish_step();
+    if (phase_ != phase::accumulating) throw state_error("begin(): the noisy sum was not released; call step() first");
+    failure_.record([&] {
+      close_microbatch();
+      state_.begin(m, !skip_next_);
+      contributions_.begin(m);
+    });
+  }
+
+  /// Hands over the per-sample gradients of parameter p (position in the list) for the open microbatch, any order.
+  /// The data may be overwritten when p's group is complete (as_ready), or after pre_step()/step() (at_step).
+  template <class S>
+  void gradient_ready(isize p, const S& source) {
+    static_assert(PerSampleGradients<S, double> || AccumulatesFrom<accumulator_type, S>,
+                  "dpopt: the gradient source does not satisfy PerSampleGradients (see "
+                  "gradients/per_sample_gradients.hpp): it must be trivially copyable, at most 128 bytes, and answer both "
+                  "questions.");
+    static_assert(AccumulatesFrom<accumulator_type, S>,
+                  "dpopt: this accumulator needs each sample by itself (copy_sample), which this source cannot give; use "
+                  "running_sum.");
+    failure_.record([&] {
+      state_.arrive(p, source.batch(), source.size());
+      if constexpr (schedule_type::deferred) contributions_.defer(p, source);
+      else contributions_.add(p, source, [this](isize q) { contributed(q); });
+    });
+  }
+
+  /// Declares that parameter p took no part in the open microbatch (an unused branch): zero for every sample.
+  void gradient_absent(isize p) {
+    failure_.record([&] {
+      state_.arrive_absent(p);
+      if constexpr (!schedule_type::deferred) contributions_.add_absent(p, [this](isize q) { contributed(q); });
+    });
+  }
+
+  /// Works off the open microbatch: with at_step clips and sums what was handed over, with as_ready checks that nothing
+  /// is missing. step() and begin() do it themselves.
+  void clip_and_accumulate() {
+    failure_.record([&] { close_microbatch(); });
+  }
+
+  /// Drops everything accumulated since the last step on this rank, which then contributes nothing until the next
+  /// begin(). Costs no privacy, since nothing was seen. @throw state_error when reductions have started.
+  void discard() {
+    if (!posted_.empty() || phase_ != phase::accumulating)
+      throw state_error("discard(): the last microbatch is already on its way to the other ranks; call step()");
+    abandon_sums();
+  }
+
+  /// The next pre_step() or step() only accumulates (a virtual step): no noise, no communication, no update. Signal it
+  /// before begin(), on every rank. Logical batches are not counted by it.
+  void signal_skip_step(bool do_skip = true) {
+    if (do_skip && !posted_.empty())
+      throw state_error("signal_skip_step: reductions of this step have started; signal it before begin()");
+    skip_next_ = do_skip;
+    if (!do_skip) return;
+    state_.continue_step();
+    progress_.reset();
+  }
+
+  // ---- release: COLLECTIVE ----------------------------------------------------------------------------------------
+
+  /// Completes the step: reduce, agree, account, noise, scale, update. Consumes and clears what was accumulated.
+  /// @return false for a skipped (virtual) step. @throw rank_error on every rank when one failed (with one rank the
+  ///   error itself): values and optimizer state stay as they were, the sums are dropped, the budget stays charged.
+  bool step() {
+    if (phase_ == phase::accumulating && !reduce()) return false;
+    if (phase_ == phase::reduced && fused()) {
+      release_and_update();
+    } else {
+      if (phase_ == phase::reduced) write_gradients(divisor_);
+      if (phase_ == phase::noised) scale_grad();
+      call_hook();
+      update_from_gradients();
+    }
+    ++updates_;
+    finish_step();
+    return true;
+  }
+
+  /// Runs closure (which calls begin and gradient_ready), then step(). An exception of the closure is raised on all
+  /// ranks. @return what the closure returned.
+  template <std::invocable F>
+  auto step(F&& closure) {
+    return run(std::forward<F>(closure), [this] { step(); });
+  }
+
+  /// Everything before the base optimizer: afterwards each parameter's gradient holds the released gradient, for a base
+  /// optimizer of the trainer's own; call step() to apply the one composed here instead, or zero_grad()/begin() to go on.
+  /// @return false for a skipped (virtual) step.
+  bool pre_step() {
+    if (phase_ == phase::accumulating && !reduce()) return false;
+    if (phase_ == phase::reduced) write_gradients(divisor_);
+    if (phase_ == phase::noised) scale_grad();
+    call_hook();
+    return true;
+  }
+
+  /// Runs closure, then pre_step(). @return false for a skipped (virtual) step.
+  template <std::invocable F>
+  bool pre_step(F&& closure) {
+    bool released = false;
+    run(std::forward<F>(closure), [&] { released = pre_step(); });
+    return released;
+  }
+
+  /// Reduces, accounts and adds the noise, exactly once; the gradients hold the noisy sum, not yet divided.
+  /// @throw state_error when this step's noise was already added.
+  void add_noise() {
+    if (phase_ != phase::accumulating) throw state_error("add_noise(): this step's noise was already added; call step()");
+    if (!reduce()) throw state_error("add_noise(): a skipped step has no noise; do not signal_skip_step before it");
+    write_gradients(1);
+    phase_ = phase::noised;
+  }
+
+  /// Divides the noisy sum that add_noise() left. @throw state_error out of order.
+  void scale_grad() {
+    if (phase_ != phase::noised) throw state_error("scale_grad(): there is no noisy sum to divide; call add_noise() first");
+    for (isize p = 0; p < parameters_.count(); ++p)
+      for (T& g : gradient(p)) g /= static_cast<T>(divisor_);
+    phase_ = phase::released;
+  }
+
+  /// Called with this optimizer after each release and before the base optimizer, when gradients are safe to look at.
+  /// An exception of the hook leaves the release in place: step() goes on with the update.
+  void attach_step_hook(std::function<void(dp_optimizer&)> hook) { hook_ = std::move(hook); }
+
+  /// Zeroes the parameters' gradients. Optional, at any time, any number of times: sums are step()'s own business.
+  void zero_grad() {
+    if (phase_ == phase::released) finish_step();
+    for (const auto& p : parameters_) std::fill(p.gradient.begin(), p.gradient.end(), T(0));
+  }
+
+  // ---- look: local, public unless the name says private -----------------------------------------------------------
+
+  /// Logical batches in the current step, or in the last one until begin(); 0 before the first.
+  [[nodiscard]] isize accumulated_iterations() const noexcept {
+    return state_.empty() ? last_iterations_ : state_.accumulated_iterations();
+  }
+  /// Whether the last pre_step() or step() was a virtual one.
+  [[nodiscard]] bool last_step_skipped() const noexcept { return last_skipped_; }
+  /// Steps applied by the base optimizer.
+  [[nodiscard]] std::uint64_t updates() const noexcept { return updates_; }
+  /// Bound on what one unit of privacy moves the sum, for the relation in the options.
+  [[nodiscard]] double sensitivity() const { return contributions_.clipper().sensitivity(options_.relation); }
+  /// Standard deviation of the noise on each number of the last released gradient.
+  [[nodiscard]] double noise_std() const noexcept { return noise_std_ / divisor_; }
+  /// Upper bound on epsilon so far at the given delta.
+  [[nodiscard]] double epsilon(double delta) const { return accountant_.epsilon(delta); }
+  /// True when the noise comes from a seed that the user knows: then no epsilon protects anyone from the user.
+  [[nodiscard]] bool reproducible() const {
+    if constexpr (SharesSecret<noise_type>) return noise_.reproducible();
+    else return false;
+  }
+  /// The sentence to print: epsilon, delta, and a flag when the run is reproducible.
+  [[nodiscard]] std::string privacy_statement(double delta) const {
+    std::ostringstream out; // four digits: epsilon is an upper bound, not a measurement
+    out << std::setprecision(4) << "epsilon " << epsilon(delta) << " at delta " << delta;
+    if (reproducible()) out << " (reproducible run: not a private release)";
+    return out.str();
+  }
+  /// The effective configuration, without secrets.
+  [[nodiscard]] std::string describe() const {
+    std::string out;
+    for (const auto& f : configuration()) out += message(f.first, ": ", f.second, "\n");
+    return out;
+  }
+  /// The released gradient of parameter p after pre_step() or inside the step hook.
+  [[nodiscard]] std::span<const T> released_gradient(isize p) { return gradient(p); }
+  /// PRIVATE: counts of samples on this rank in the last step. Not covered by any epsilon.
+  [[nodiscard]] const private_counts& private_sample_counts() const noexcept { return last_counts_; }
+
+  [[nodiscard]] base_type& base_optimizer() noexcept { return base_; }
+  [[nodiscard]] noise_type& noise() noexcept { return noise_; }
+  [[nodiscard]] const clipper_type& clipper() const noexcept { return contributions_.clipper(); }
+  [[nodiscard]] const accountant_type& accountant() const noexcept { return accountant_; }
+  [[nodiscard]] communicator_type& communicator() noexcept { return communicator_; }
+
+private:
+  enum class phase {
+    accumulating, ///< begin and gradient_ready
+    reduced,      ///< the sum over ranks is here and accounted for
+    noised,       ///< gradients hold the noisy sum
+    released,     ///< gradients hold the released gradient
+  };
+  static constexpr bool elementwise = ElementwiseOptimizer<base_type, T>;
+  static constexpr std::size_t slots = [] {
+    if constexpr (elementwise) return base_type::slots;
+    else return std::size_t{0};
+  }();
+
+  struct composed {
+    std::tuple<Policies...> policies;
+  };
+
+  template <ParameterList R>
+  dp_optimizer(const R& parameters, dp_options options, composed given)
+      : parameters_(parameters), state_(parameters_.infos()), options_(options),
+        contributions_(take_policy<clipper_type>(given.policies), take_policy<accumulator_type>(given.policies)),
+        communicator_(take_policy<communicator_type>(given.policies)), noise_(take_policy<noise_type>(given.policies)),
+        placement_(take_policy<placement_type>(given.policies)), scaling_(take_policy<scaling_type>(given.policies)),
+        base_(take_policy<base_type>(given.policies)), accountant_(take_policy<accountant_type>(given.policies)) {
+    failure_.record([&] { prepare(); });
+    failure_.raise_together(communicator_);
+    require_equal(communicator_, fingerprints());
+    if constexpr (SharesSecret<noise_type>) share_secret(communicator_, noise_);
+  }
+
+  void prepare() {
+    parameters_.validate();
+    noise_.validate();
+    scaling_.validate();
+    if constexpr (elementwise) base_.validate();
+    if (options_.bucket_elements < 1)
+      throw invalid_argument(message("bucket_elements: ", options_.bucket_elements, " is below 1"));
+    for (const auto& p : parameters_) claim_.claim(p.name, p.value.data(), p.value.size_bytes());
+    std::vector<isize> sizes;
+    for (const auto& p : parameters_) sizes.push_back(p.size());
+    progress_ = bucket_progress(bucket_plan(sizes, options_.bucket_elements));
+    std::vector<isize> offsets;
+    for (isize p = 0; p < parameters_.count(); ++p) offsets.push_back(plan().offset(p));
+    contributions_.bind(state_.parameters(), std::move(offsets));
+    for (auto& s : optimizer_state_) s.assign(static_cast<std::size_t>(plan().total()), T(0));
+    posted_.reserve(static_cast<std::size_t>(plan().buckets().size()));
+  }
+
+  /// The configuration as (name, value) texts: what describe() shows and what ranks compare.
+  [[nodiscard]] std::vector<std::pair<std::string, std::string>> configuration() const {
+    std::string shapes;
+    for (const auto& p : parameters_) shapes += message(shapes.empty() ? "" : ", ", p.name, "[", p.size(), "]");
+    return {{"parameters", shapes},
+            {"master type", sizeof(T) == sizeof(float) ? "float" : "double"},
+            {"clipper", contributions_.clipper().describe()},
+            {"accumulator", contributions_.sum().describe()},
+            {"noise", message("multiplier ", noise_.multiplier(), reproducible() ? ", user's seed" : "", ", ",
+                              text_of(noise_))},
+            {"placement", text_of(placement_)},
+            {"scaling", scaling_.describe()},
+            {"base optimizer", text_of(base_)},
+            {"schedule", schedule_type::deferred ? "at_step" : "as_ready"},
+            {"neighbouring", options_.relation == neighbouring::add_remove ? "add_remove" : "replace_one"},
+            {"bucket_elements", message(options_.bucket_elements)}};
+  }
+
+  template <class P>
+  [[nodiscard]] static std::string text_of(const P& policy) {
+    if constexpr (requires { { policy.describe() } -> std::convertible_to<std::string>; }) return policy.describe();
+    else return typeid(P).name();
+  }
+
+  [[nodiscard]] std::vector<fingerprint_field> fingerprints() {
+    std::vector<fingerprint_field> out;
+    static constexpr std::array names{"parameters", "master type", "clipper",        "accumulator", "noise",          "placement",
+                                      "scaling",    "base optimizer", "schedule", "neighbouring", "bucket_elements"};
+    std::size_t k = 0;
+    for (const auto& [name, text] : configuration()) {
+      fingerprint digest;
+      digest.add(text);
+      out.push_back({names[k++], digest.value()});
+    }
+    fingerprint seed; // compared only when the user gave it on every rank
+    if constexpr (SharesSecret<noise_type>) {
+      seed.add(reproducible() ? 1 : 0);
+      if (reproducible()) {
+        noise_.draw_secret(); // takes the user's seed, which must be the same on all ranks
+        for (const std::byte b : noise_.secret()) seed.add(static_cast<int>(b));
+      }
+    }
+    out.push_back({"generator seed", seed.value()});
+    fingerprint values; // replicated training starts from the same numbers everywhere
+    if (communicator_.size() > 1)
+      for (const auto& p : parameters_)
+        for (const T x : p.value) values.add(static_cast<double>(x));
+    out.push_back({"parameter values", values.value()});
+    return out;
+  }
+
+  void close_microbatch() {
+    if (!state_.open()) return;
+    state_.require_complete();
+    if constexpr (schedule_type::deferred) contributions_.flush([this](isize p) { contributed(p); });
+    state_.close();
+  }
+
+  /// All of p's samples of the current microbatch are in the sum: when it is the last, its bucket may go.
+  void contributed(isize p) {
+    if (!state_.last() || skip_next_) return;
+    progress_.contributed(p);
+    while (const auto k = progress_.next_ready()) post(*k);
+  }
+
+  /// Starts the reduction of bucket k, with this rank's share of noise if the placement is before the reduction.
+  void post(isize k) {
+    const auto& bucket = plan().buckets()[static_cast<std::size_t>(k)];
+    if constexpr (placement_type::before_reduction) {
+      const share mine = placement_.before(communicator_.rank(), communicator_.size());
+      const double std_in_units = noise_.multiplier() * sensitivity() * mine.std_factor / contributions_.sum().unit();
+      if (std_in_units > 0) failure_.record([&] {
+        for (isize p = bucket.lowest_parameter; p < bucket.lowest_parameter + bucket.members; ++p)
+          noise_.add(where(p, 0, mine.lane), std_in_units, sum_of(p), parameters_[p].size());
+      });
+    }
+    posted_.push_back(communicator_.start_sum(contributions_.sum().data() + bucket.first, bucket.size));
+  }
+
+  /// COLLECTIVE unless skipped: completes the sum over ranks, charges the accountant, agrees on status.
+  bool reduce() {
+    failure_.record([&] { close_microbatch(); });
+    last_skipped_ = std::exchange(skip_next_, false);
+    if (last_skipped_) return false;
+    failure_.record([&] { state_.require_step(); });
+    while (const auto k = progress_.rest()) post(*k);
+    noise_std_ = noise_.multiplier() * sensitivity();
+    last_iterations_ = state_.accumulated_iterations();
+    divisor_ = scaling_.divisor(std::max<isize>(1, last_iterations_), communicator_.size());
+    failure_.record([&] { probe_noise(); });
+    charge();
+    exchange_status();
+    noise_step_ = steps_++; // the numbers of this step are never drawn again, whatever happens now
+    phase_ = phase::reduced;
+    return true;
+  }
+
+  /// Tells the accountant before anything is released. A failed step is charged too: on some rank noise may be out.
+  void charge() {
+    if (!state_.empty()) last_rate_ = state_.sampling_rate();
+    const gaussian_event event{noise_.multiplier(), last_rate_, 1, options_.relation};
+    if (failure_) accountant_.record(event);
+    else failure_.record([&] { accountant_.record(event); });
+  }
+
+  /// Draws the last number that this step will need and throws it away, so that an exhausted stream is an error of all
+  /// ranks before the first parameter is written.
+  void probe_noise() {
+    if constexpr (AddressableNoise<noise_type>) {
+      isize largest = 0;
+      for (const auto& p : parameters_) largest = std::max(largest, p.size());
+      std::conditional_t<NoiseMechanism<noise_type, double>, double, sum_type> number{};
+      if (largest > 0 && noise_.multiplier() > 0)
+        noise_.add({purpose::gradient, 0, steps_, static_cast<std::uint32_t>(parameters_.count() - 1),
+                    static_cast<std::uint64_t>(largest - 1)}, 1.0, &number, 1);
+    }
+  }
+
+  /// COLLECTIVE. Every rank returns, or every rank throws with the sums dropped.
+  void exchange_status() {
+    const step_declaration mine{steps_, last_iterations_, state_.sampling_rate(), noise_.multiplier(), sensitivity()};
+    control_message control(static_cast<bool>(failure_), failure_ ? 0.0 : mine.digest());
+    auto request = communicator_.start_sum(control.numbers.data(), std::ssize(control.numbers));
+    communicator_.wait(request);
+    for (auto& r : posted_) communicator_.wait(r);
+    posted_.clear();
+    const bool alike = control.all_alike(communicator_.size());
+    if (!control.any_failed() && alike) return;
+    if (!control.any_failed())
+      failure_.record([&] {
+        throw state_error(message("ranks differ in what they declared for step ", mine.step, "; this one has ", mine.iterations,
+                                  " logical batches, sampling rate ", mine.sampling_rate, ", noise multiplier ",
+                                  mine.noise_multiplier, ", sensitivity ", mine.sensitivity));
+      });
+    ++steps_; // noise placed before the reduction has been seen by other ranks
+    abandon_sums();
+    failure_.raise_together(communicator_);
+  }
+
+  [[nodiscard]] const bucket_plan& plan() const noexcept { return progress_.plan(); }
+
+  /// Whether noise, scaling and update can share one pass.
+  [[nodiscard]] bool fused() const noexcept { return elementwise && !hook_; }
+
+  [[nodiscard]] sum_type* sum_of(isize p) { return contributions_.sum().data() + plan().offset(p); }
+
+  [[nodiscard]] address where(isize p, isize element, std::uint32_t lane) const noexcept {
+    return {purpose::gradient, lane, noise_step_or_next(), static_cast<std::uint32_t>(p), static_cast<std::uint64_t>(element)};
+  }
+  /// Noise before the reduction is drawn while the step's number is still to be taken.
+  [[nodiscard]] std::uint64_t noise_step_or_next() const noexcept {
+    return phase_ == phase::accumulating ? steps_ : noise_step_;
+  }
+
+  template <class F>
+  void for_each_tile(isize p, F&& f) {
+    const isize n = parameters_[p].size();
+    for (isize first = 0; first < n; first += release_tile_elements) f(first, std::min(release_tile_elements, n - first));
+  }
+
+  void release(isize p, isize first, isize count, double divisor, T* out) {
+    const share mine = placement_.after(communicator_.rank(), communicator_.size());
+    const release_constants k{contributions_.sum().unit(), noise_std_ * mine.std_factor, divisor};
+    release_tile(sum_of(p) + first, count, where(p, first, mine.lane), k, noise_, out);
+  }
+
+  /// ONE pass over the parameters: noise, scale and update on a tile that stays in L1.
+  void release_and_update() {
+    if constexpr (elementwise) {
+      const auto constants = base_.at(updates_);
+      std::array<T, release_tile_elements> tile;
+      for (isize p = 0; p < parameters_.count(); ++p)
+        for_each_tile(p, [&](isize first, isize count) {
+          const auto& entry = parameters_[p];
+          T* const g = entry.gradient.empty() ? tile.data() : entry.gradient.data() + first;
+          release(p, first, count, divisor_, g);
+          constants.update(entry.value.data() + first, g, state_tile(p, first), count);
+        });
+    }
+  }
+
+  void write_gradients(double divisor) {
+    for (isize p = 0; p < parameters_.count(); ++p) {
+      T* const g = gradient(p).data();
+      for_each_tile(p, [&](isize first, isize count) { release(p, first, count, divisor, g + first); });
+    }
+    phase_ = phase::released;
+  }
+
+  void update_from_gradients() {
+    if constexpr (elementwise) {
+      const auto constants = base_.at(updates_);
+      for (isize p = 0; p < parameters_.count(); ++p)
+        constants.update(parameters_[p].value.data(), gradient(p).data(), state_tile(p, 0), parameters_[p].size());
+    } else {
+      for (isize p = 0; p < parameters_.count(); ++p)
+        base_(parameter_update<T>{updates_, p, parameters_[p].name, parameters_[p].value, gradient(p)});
+    }
+  }
+
+  /// Where p's released gradient is: the user's array, or one of our own made on first use.
+  [[nodiscard]] std::span<T> gradient(isize p) {
+    const auto& entry = parameters_[p];
+    if (!entry.gradient.empty() || entry.value.empty()) return entry.gradient;
+    own_gradients_.resize(static_cast<std::size_t>(plan().total()));
+    return {own_gradients_.data() + plan().offset(p), entry.value.size()};
+  }
+
+  [[nodiscard]] std::array<T*, slots> state_tile(isize p, isize first) {
+    std::array<T*, slots> out{};
+    for (std::size_t s = 0; s < slots; ++s) out[s] = optimizer_state_[s].data() + plan().offset(p) + first;
+    return out;
+  }
+
+  void call_hook() {
+    if (hook_ && !hook_called_) {
+      hook_called_ = true;
+      hook_(*this);
+    }
+  }
+
+  void finish_step() {
+    phase_ = phase::accumulating;
+    hook_called_ = false;
+    state_.reset();
+    progress_.reset();
+    last_counts_ = contributions_.counts();
+    contributions_.forget();
+  }
+
+  void abandon_sums() {
+    contributions_.clear_sum();
+    finish_step();
+  }
+
+  /// Runs the trainer's closure under record(), then the collective part, then hands over the closure's result.
+  template <class F, class Collective>
+  auto run(F&& closure, Collective&& collective) {
+    using result = std::invoke_result_t<F>;
+    if constexpr (std::is_void_v<result>) {
+      failure_.record(closure);
+      collective();
+    } else {
+      std::optional<result> value;
+      failure_.record([&] { value.emplace(closure()); });
+      collective();
+      if (!value) // only after a virtual step: the next real one reports the failure on all ranks
+        throw state_error("the closure did not run to its end in a skipped step; step() without skip reports why");
+      return std::move(*value);
+    }
+  }
+
+  parameter_set<T> parameters_;
+  ownership claim_;
+  batch_state state_;
+  dp_options options_;
+  contributions<clipper_type, accumulator_type> contributions_;
+  communicator_type communicator_;
+  noise_type noise_;
+  [[no_unique_address]] placement_type placement_;
+  scaling_type scaling_;
+  base_type base_;
+  accountant_type accountant_;
+  bucket_progress progress_;
+  std::vector<typename communicator_type::request> posted_;
+  std::array<std::vector<T>, slots> optimizer_state_;
+  std::vector<T> own_gradients_;
+  std::function<void(dp_optimizer&)> hook_;
+  failure failure_;
+  phase phase_ = phase::accumulating;
+  std::uint64_t steps_ = 0;      // numbers of noise used up; also by failed steps
+  std::uint64_t noise_step_ = 0; // number of the step being released
+  std::uint64_t updates_ = 0;    // released and applied
+  isize last_iterations_ = 0;
+  private_counts last_counts_;
+  double divisor_ = 1;
+  double noise_std_ = 0;
+  double last_rate_ = 1;
+  bool skip_next_ = false;
+  bool last_skipped_ = false;
+  bool hook_called_ = false;
+};
+
+/// Order-free: dp_optimizer opt(parameters, dp_options{}, flat{1.0}, counter_gaussian{1.1}, adam{}).
+template <ParameterList R, class... P>
+dp_optimizer(const R&, dp_options, P...)
+    -> dp_optimizer<typename std::ranges::range_value_t<R>::value_type,
+                    policy_of<typename std::ranges::range_value_t<R>::value_type, P>...>;
+
+} // namespace dpopt

@@ -1,0 +1,46 @@
+// SPDX-FileCopyrightText: The dpopt authors
+// SPDX-License-Identifier: Apache-2.0
+/// @file
+/// The stages after the reduction, on a tile that stays in L1: noise once, scale once. step() owns the loop around it.
+#pragma once
+
+#include "dpopt/core/types.hpp"
+#include "dpopt/noise/noise_mechanism.hpp"
+
+#include <algorithm>
+#include <concepts>
+#include <type_traits>
+
+namespace dpopt {
+
+/// Elements of a tile: gradient, noise and optimizer state of it fit a 32 KiB first-level cache together.
+inline constexpr isize release_tile_elements = 1024;
+
+/// How a reduced sum becomes a released gradient.
+struct release_constants {
+  double unit = 1;      ///< gradient units per unit of the sum
+  double noise_std = 0; ///< in gradient units, on the sum; 0 adds nothing (someone added it before the reduction)
+  double divisor = 1;
+};
+
+/// out[i] = (sum[i] x unit + N(0, noise_std^2)) / divisor. Leaves the sum at zero, ready for the next step, so that a
+/// released gradient never shares memory with the accumulator. count <= release_tile_elements.
+template <std::floating_point T, class V, class N>
+void release_tile(V* sum, isize count, const address& where, const release_constants& k, N& noise, T* out) {
+  if constexpr (std::is_same_v<V, T>) {
+    if (k.noise_std > 0) noise.add(where, k.noise_std, sum, count);
+    const T divisor = static_cast<T>(k.divisor);
+    for (isize i = 0; i < count; ++i) out[i] = sum[i] / divisor;
+  } else if constexpr (NoiseMechanism<N, V>) {
+    if (k.noise_std > 0) noise.add(where, k.noise_std / k.unit, sum, count);
+    for (isize i = 0; i < count; ++i) out[i] = static_cast<T>(static_cast<double>(sum[i]) * k.unit / k.divisor);
+  } else {
+    double real[release_tile_elements];
+    for (isize i = 0; i < count; ++i) real[i] = static_cast<double>(sum[i]) * k.unit;
+    if (k.noise_std > 0) noise.add(where, k.noise_std, real, count);
+    for (isize i = 0; i < count; ++i) out[i] = static_cast<T>(real[i] / k.divisor);
+  }
+  std::fill_n(sum, count, V{});
+}
+
+} // namespace dpopt

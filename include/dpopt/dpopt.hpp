@@ -1,0 +1,84 @@
+// SPDX-FileCopyrightText: The dpopt authors
+// SPDX-License-Identifier: Apache-2.0
+/// @file
+/// The whole library except its components (dpopt::mpi, dpopt::eigen), as a table of contents in the order of the data.
+/// Include single headers instead where compile time matters; every header stands alone.
+#pragma once
+
+// What everything uses.
+#include "dpopt/core/error.hpp"     // defines: error, invalid_argument, state_error, rank_error, ...
+#include "dpopt/core/types.hpp"     // defines: isize, samples, neighbouring, loss_reduction, roles
+#include "dpopt/core/workspace.hpp" // defines: workspace
+
+// Where the model lives.
+#include "dpopt/parameters/fingerprint.hpp"    // defines: fingerprint
+#include "dpopt/parameters/ownership.hpp"      // defines: ownership
+#include "dpopt/parameters/parameter_set.hpp"  // defines: parameter_set
+#include "dpopt/parameters/parameter_view.hpp" // defines: ParameterView, parameter_view
+
+// Per-sample gradients of one parameter.
+#include "dpopt/gradients/linear_weight.hpp"        // defines: linear_weight
+#include "dpopt/gradients/materialized.hpp"         // defines: materialized
+#include "dpopt/gradients/per_sample_gradients.hpp" // defines: PerSampleGradients, SampleAccess
+
+// Bound each sample's contribution.
+#include "dpopt/clipping/clip_bounds.hpp" // defines: clip_bounds
+#include "dpopt/clipping/clipper.hpp"     // defines: Clipper
+#include "dpopt/clipping/flat.hpp"        // defines: flat
+#include "dpopt/clipping/norm_bound.hpp"  // defines: norm_bound
+#include "dpopt/clipping/per_layer.hpp"   // defines: per_layer
+
+// Sum on this rank.
+#include "dpopt/accumulation/accumulator.hpp"     // defines: Accumulator, AccumulatesFrom
+#include "dpopt/accumulation/deferred_source.hpp" // defines: deferred_source
+#include "dpopt/accumulation/integer_grid.hpp"    // defines: integer_grid
+#include "dpopt/accumulation/running_sum.hpp"     // defines: running_sum
+
+// Sum over ranks.
+#include "dpopt/communication/agreement.hpp"    // defines: agree, require_equal
+#include "dpopt/communication/buckets.hpp"      // defines: bucket_plan, bucket_progress
+#include "dpopt/communication/communicator.hpp" // defines: Communicator, Reduces
+#include "dpopt/communication/serial.hpp"       // defines: serial
+#include "dpopt/communication/threads.hpp"      // defines: threads
+
+// Add noise, once.
+#include "dpopt/noise/counter_gaussian.hpp"    // defines: counter_gaussian
+#include "dpopt/noise/noise_mechanism.hpp"     // defines: NoiseMechanism, AddressableNoise, SharesSecret, address
+#include "dpopt/noise/placement.hpp"           // defines: replicated, root_before_reduction, independent_shares
+#include "dpopt/noise/sequential_gaussian.hpp" // defines: sequential_gaussian
+#include "dpopt/sodium/secure_gaussian.hpp"    // defines: secure_gaussian
+#include "dpopt/sodium/seed_gaussian.hpp"      // defines: seed_gaussian
+
+// Divide, once.
+#include "dpopt/scaling/expected_batch.hpp" // defines: expected_batch, batch_size, per_rank, across_ranks
+#include "dpopt/scaling/scaling.hpp"        // defines: Scaling, unscaled
+
+// Update the parameters.
+#include "dpopt/optimizers/adagrad.hpp"        // defines: adagrad
+#include "dpopt/optimizers/adam.hpp"           // defines: adam
+#include "dpopt/optimizers/adamw.hpp"          // defines: adamw
+#include "dpopt/optimizers/amsgrad.hpp"        // defines: amsgrad
+#include "dpopt/optimizers/base_optimizer.hpp" // defines: BaseOptimizer, parameter_update
+#include "dpopt/optimizers/rmsprop.hpp"        // defines: rmsprop
+#include "dpopt/optimizers/sgd.hpp"            // defines: sgd
+
+// Account for it.
+#include "dpopt/accounting/accountant.hpp"     // defines: Accountant, gaussian_event
+#include "dpopt/accounting/calibration.hpp"    // defines: find_noise_multiplier
+#include "dpopt/accounting/no_accountant.hpp"  // defines: no_accountant
+#include "dpopt/accounting/rdp.hpp"            // defines: rdp_subsampled_gaussian
+#include "dpopt/accounting/rdp_accountant.hpp" // defines: rdp_accountant
+
+// Choose the batches.
+#include "dpopt/sampling/parts.hpp"           // defines: parts
+#include "dpopt/sampling/poisson.hpp"         // defines: poisson_sampler
+#include "dpopt/sampling/sampling_source.hpp" // defines: SamplingSource, counter_bits
+#include "dpopt/sampling/token.hpp"           // defines: sampling_token
+#include "dpopt/sodium/secure_bits.hpp"       // defines: secure_bits
+#include "dpopt/sodium/seed_bits.hpp"         // defines: seed_bits
+
+// The step itself.
+#include "dpopt/dp_optimizer/dp_optimizer.hpp"         // defines: dp_optimizer, dp_options
+#include "dpopt/dp_optimizer/microbatch.hpp"           // defines: microbatch
+#include "dpopt/dp_optimizer/per_layer_optimizers.hpp" // defines: (simple_)distributed_per_layer_optimizer
+#include "dpopt/dp_optimizer/schedule.hpp"             // defines: as_ready, at_step

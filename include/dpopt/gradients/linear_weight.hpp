@@ -1,0 +1,65 @@
+// SPDX-FileCopyrightText: The dpopt authors
+// SPDX-License-Identifier: Apache-2.0
+/// @file
+/// The weight of a linear layer, never materialized: the gradient of a sample is the outer product of its output
+/// gradient and its input, so its norm is the product of two vector norms (Goodfellow 2015, arXiv 1510.01799, sec. 3)
+/// and the weighted sum is the plain gradient product with scaled rows (Bu et al. 2023, arXiv 2210.00038, alg. 1).
+#pragma once
+
+#include "dpopt/gradients/per_sample_gradients.hpp"
+
+namespace dpopt {
+
+/// y = W x with W row-major [outputs x inputs]. activations: [batch x inputs], output_gradients: [batch x outputs],
+/// both row-major and dense. One position a sample.
+template <class U>
+struct linear_weight {
+  const U* activations = nullptr;
+  const U* output_gradients = nullptr;
+  isize samples_ = 0;
+  isize inputs = 0;
+  isize outputs = 0;
+
+  [[nodiscard]] isize batch() const noexcept { return samples_; }
+  [[nodiscard]] isize size() const noexcept { return inputs * outputs; }
+  [[nodiscard]] isize block() const noexcept { return samples_ > 0 ? samples_ : 1; } // factors cost nothing to re-read
+
+  void add_squared_norms(samples range, double* squared_norms, workspace&) const {
+    for (isize i = 0; i < range.count; ++i)
+      squared_norms[i] += upper_bound_of_sum(squared_norm(input(range.first + i), inputs) *
+                                                 squared_norm(output(range.first + i), outputs), 1);
+  }
+
+  template <std::floating_point Out>
+  void add_weighted_sum(samples range, const double* factors, Out* out, workspace&) const {
+    using product = product_type<U, Out>;
+    for (isize i = 0; i < range.count; ++i) {
+      if (factors[i] == 0) continue;
+      const double factor = rounded_down<Out, double>(factors[i]); // may fit Out only once multiplied by e
+      const U* a = input(range.first + i);
+      const U* e = output(range.first + i);
+      for (isize o = 0; o < outputs; ++o) {
+        const product scaled = narrowed<product>(factor * static_cast<double>(e[o]));
+        Out* row = out + o * inputs;
+        for (isize k = 0; k < inputs; ++k) row[k] += static_cast<Out>(scaled * static_cast<product>(a[k]));
+      }
+    }
+  }
+
+  void copy_sample(isize sample, isize first, isize count, double scale, double* out) const {
+    const U* a = input(sample);
+    const U* e = output(sample);
+    for (isize k = 0; k < count; ++k) {
+      const isize at = first + k;
+      out[k] = scale * static_cast<double>(e[at / inputs]) * static_cast<double>(a[at % inputs]);
+    }
+  }
+
+private:
+  [[nodiscard]] const U* input(isize i) const noexcept { return activations + i * inputs; }
+  [[nodiscard]] const U* output(isize i) const noexcept { return output_gradients + i * outputs; }
+};
+
+static_assert(PerSampleGradients<linear_weight<float>, float> && SampleAccess<linear_weight<float>>);
+
+} // namespace dpopt

@@ -1,0 +1,88 @@
+// SPDX-FileCopyrightText: The dpopt authors
+// SPDX-License-Identifier: Apache-2.0
+/// @file
+/// The PerSampleGradients role: a trivially copyable view of ONE parameter's per-sample gradients of one microbatch.
+///
+/// Satisfied by materialized, linear_weight, and your own layer's struct. The library never asks for a
+/// [samples x parameters] tensor; it asks two questions, each over a range of samples.
+///
+/// Privacy contract:
+///  - add_squared_norms gives an UPPER bound on the squared norm of what add_weighted_sum adds at factor 1, rounding
+///    included, always in double; any NaN or Inf in a sample's gradient makes its number NaN or Inf;
+///  - factor 0 means SKIP: the sample's data is not read, because it may be NaN and 0 * NaN is not 0;
+///  - |what is added| <= factor x gradient in norm: use rounded_down() to narrow a factor.
+#pragma once
+
+#include "dpopt/core/types.hpp"
+#include "dpopt/core/workspace.hpp"
+
+#include <cmath>
+#include <concepts>
+#include <limits>
+#include <type_traits>
+
+namespace dpopt {
+
+/// Bytes of a source kept inline while its group's factors wait for other parameters.
+inline constexpr std::size_t source_capacity = 128;
+
+template <class S, class Out>
+concept PerSampleGradients =
+    std::is_trivially_copyable_v<S> && sizeof(S) <= source_capacity &&
+    requires(const S s, samples range, double* squared_norms, const double* factors, Out* out, workspace& scratch) {
+      { s.batch() } -> std::same_as<isize>; // samples in the microbatch
+      { s.size() } -> std::same_as<isize>;  // elements of the parameter
+      { s.block() } -> std::same_as<isize>; // samples whose two questions are best asked back to back; >= 1
+      s.add_squared_norms(range, squared_norms, scratch);   // squared_norms[0 .. range.count) += |g_i|^2
+      s.add_weighted_sum(range, factors, out, scratch);     // out[0 .. size) += sum_i factors[i] g_i
+    };
+
+/// Optional: one sample's gradient by itself, which the integer grid and test oracles need.
+template <class S>
+concept SampleAccess = requires(const S s, isize sample, isize first, isize count, double scale, double* out) {
+  s.copy_sample(sample, first, count, scale, out); // out[k] = scale * g_sample[first + k]
+};
+
+/// The type in which a factor meets a source's numbers: double where they are wider than the sum, because 1e100 has no
+/// float although its clipped share has.
+template <class U, std::floating_point Out>
+using product_type = std::conditional_t<(sizeof(U) > sizeof(Out)), double, Out>;
+
+/// x in type P, never larger in magnitude where rounding to nearest could be off by much: among subnormal numbers, and
+/// beyond the largest one, which takes the place of infinity (0 * infinity would be NaN).
+template <std::floating_point P>
+[[nodiscard]] inline P narrowed(double x) noexcept {
+  const P nearest = static_cast<P>(x);
+  const P magnitude = std::abs(nearest);
+  if (magnitude >= std::numeric_limits<P>::min() && magnitude <= std::numeric_limits<P>::max()) return nearest;
+  return static_cast<double>(magnitude) > std::abs(x) ? std::nextafter(nearest, P(0)) : nearest;
+}
+
+/// Narrows a factor to the type it is multiplied in, towards zero and with room for the roundings in Out that follow (at
+/// most four, each relative to half an ulp), so that no contribution exceeds its bound.
+template <std::floating_point Out, std::floating_point Product = Out>
+[[nodiscard]] inline Product rounded_down(double factor) noexcept {
+  return narrowed<Product>(factor * (1.0 - 4.0 * static_cast<double>(std::numeric_limits<Out>::epsilon())));
+}
+
+/// Inflates a computed sum of n squares by the largest relative error of its summation (Higham 2002, eq. 4.4, with
+/// gamma_n < 1.01 n u), which makes it an upper bound.
+[[nodiscard]] inline double upper_bound_of_sum(double computed, isize n) noexcept {
+  return computed * (1.0 + 1.01 * static_cast<double>(n + 2) * std::numeric_limits<double>::epsilon());
+}
+
+/// Sum of squares in double, eight independent chains so that the compiler may use vectors without reordering freely.
+template <class U>
+[[nodiscard]] inline double squared_norm(const U* x, isize n) noexcept {
+  constexpr isize chains = 8;
+  double sums[chains] = {};
+  isize k = 0;
+  for (; k + chains <= n; k += chains)
+    for (isize j = 0; j < chains; ++j) sums[j] += static_cast<double>(x[k + j]) * static_cast<double>(x[k + j]);
+  for (; k < n; ++k) sums[0] += static_cast<double>(x[k]) * static_cast<double>(x[k]);
+  double total = 0;
+  for (double s : sums) total += s;
+  return upper_bound_of_sum(total, n);
+}
+
+} // namespace dpopt

@@ -1,0 +1,153 @@
+// SPDX-FileCopyrightText: The dpopt authors
+// SPDX-License-Identifier: Apache-2.0
+/// @file
+/// Ranks as MPI processes (component dpopt::mpi). C interface of MPI 3 only.
+///
+/// Bits: MPI requires that an all-reduce gives identical results on all ranks, which is what the library needs. It does
+/// not require the same bits in another run, and a sum in floating point changes with the number of ranks and with the
+/// algorithm that MPI picks. For bits independent of both, reduce integers.
+///
+/// Failures: every call is checked. What one rank throws, the others do not see, so use dpopt::agree and
+/// mpi_environment. Ranks that post different lengths are not detected by MPI; `threads` detects them.
+#pragma once
+
+#include "dpopt/communication/communicator.hpp"
+#include "dpopt/communication/wire.hpp"
+#include "dpopt/core/error.hpp"
+#include "dpopt/mpi/check.hpp"
+
+#include <mpi.h>
+
+#include <algorithm>
+#include <concepts>
+#include <cstddef>
+#include <cstdint>
+#include <limits>
+#include <utility>
+#include <vector>
+
+namespace dpopt {
+
+/// The communicator of one process. Has a duplicate of the given communicator to itself, so that its collectives never
+/// meet the trainer's own. Called by one thread at a time; movable, and a moved-from one may only be destroyed.
+class mpi {
+public:
+  using role = roles::communicator;
+
+  /// A started sum. Destroying it does not wait, and MPI cannot cancel a collective: without a wait the buffer must
+  /// stay alive until MPI_Finalize.
+  class request {
+  public:
+    request() = default;
+    request(request&& other) noexcept
+        : first_(std::exchange(other.first_, MPI_REQUEST_NULL)), more_(std::move(other.more_)) {}
+    request& operator=(request&& other) noexcept {
+      first_ = std::exchange(other.first_, MPI_REQUEST_NULL);
+      more_ = std::move(other.more_);
+      return *this;
+    }
+    ~request() = default;
+
+  private:
+    friend class mpi;
+    MPI_Request first_ = MPI_REQUEST_NULL;
+    std::vector<MPI_Request> more_; // only for more numbers than one MPI call takes: the usual sum allocates nothing
+  };
+
+  /// Duplicates the communicator. COLLECTIVE: every rank of `parent` must construct at the same point of its program;
+  /// destroying is collective too. MPI must be running.
+  /// @param parent       An intra-communicator; an error of the duplication itself goes to its error handler.
+  /// @param largest_call Most numbers or bytes in one MPI call, from 1 to INT_MAX (clamped); alike on all ranks.
+  /// @throw communication_error If MPI is not running or fails.
+  /// @throw invalid_argument If parent is MPI_COMM_NULL or an inter-communicator.
+  explicit mpi(MPI_Comm parent, isize largest_call = std::numeric_limits<int>::max())
+      : largest_call_(std::clamp(largest_call, isize{1}, isize{std::numeric_limits<int>::max()})) {
+    if (!detail::mpi_is_running())
+      throw communication_error("communicator: MPI is not running; make a dpopt::mpi_environment first, in main");
+    if (parent == MPI_COMM_NULL) throw invalid_argument("communicator: MPI_COMM_NULL was given; give a communicator");
+    int between_groups = 0;
+    detail::check_mpi(MPI_Comm_test_inter(parent, &between_groups), "MPI_Comm_test_inter");
+    if (between_groups != 0)
+      throw invalid_argument("communicator: an inter-communicator was given; merge it by MPI_Intercomm_merge first");
+    detail::check_mpi(MPI_Comm_dup(parent, &own_.handle), "MPI_Comm_dup");
+    detail::check_mpi(MPI_Comm_set_errhandler(own_.handle, MPI_ERRORS_RETURN), "MPI_Comm_set_errhandler");
+    detail::check_mpi(MPI_Comm_rank(own_.handle, &rank_), "MPI_Comm_rank");
+    detail::check_mpi(MPI_Comm_size(own_.handle, &size_), "MPI_Comm_size");
+  }
+
+  [[nodiscard]] int rank() const noexcept { return rank_; }
+  [[nodiscard]] int size() const noexcept { return size_; }
+
+  /// Starts a sum over all ranks, in place; does not wait. Collective; any number of sums may be outstanding.
+  /// @throw invalid_argument If n is negative, or values is null and n is not 0.
+  /// @throw communication_error If MPI fails.
+  template <WireNumber T>
+  [[nodiscard]] request start_sum(T* values, isize n) {
+    check_sum(values, n);
+    request started;
+    for (isize first = 0; first < n; first += largest_call_) {
+      const int count = static_cast<int>(std::min(largest_call_, n - first));
+      MPI_Request& one = first == 0 ? started.first_ : started.more_.emplace_back(MPI_REQUEST_NULL);
+      detail::check_mpi(
+          MPI_Iallreduce(MPI_IN_PLACE, values + first, count, datatype<T>(), MPI_SUM, own_.handle, &one),
+          "MPI_Iallreduce");
+    }
+    return started;
+  }
+
+  /// Returns when the sum is in the buffer. In any order, once a request.
+  /// @throw communication_error If MPI fails.
+  void wait(request& started) {
+    detail::check_mpi(MPI_Wait(&started.first_, MPI_STATUS_IGNORE), "MPI_Wait");
+    for (MPI_Request& one : started.more_) detail::check_mpi(MPI_Wait(&one, MPI_STATUS_IGNORE), "MPI_Wait");
+    started.more_.clear();
+  }
+
+  /// Copies n bytes from the root to every other rank. Collective, blocking.
+  /// @throw invalid_argument If n is negative, bytes is null and n is not 0, or root is no rank.
+  /// @throw communication_error If MPI fails.
+  void broadcast(std::byte* bytes, isize n, int root) {
+    check_broadcast(bytes, n, root, size_);
+    for (isize first = 0; first < n; first += largest_call_) {
+      const int count = static_cast<int>(std::min(largest_call_, n - first));
+      detail::check_mpi(MPI_Bcast(bytes + first, count, MPI_BYTE, root, own_.handle), "MPI_Bcast");
+    }
+  }
+
+private:
+  /// Owns the duplicate. After MPI_Finalize there is nothing left to free.
+  struct duplicate {
+    duplicate() = default;
+    duplicate(duplicate&& other) noexcept : handle(std::exchange(other.handle, MPI_COMM_NULL)) {}
+    duplicate& operator=(duplicate&& other) noexcept {
+      std::swap(handle, other.handle);
+      return *this;
+    }
+    ~duplicate() {
+      if (handle != MPI_COMM_NULL && detail::mpi_is_running()) MPI_Comm_free(&handle);
+    }
+    MPI_Comm handle = MPI_COMM_NULL;
+  };
+
+  template <WireNumber T>
+  [[nodiscard]] static MPI_Datatype datatype() noexcept {
+    if constexpr (std::same_as<T, float>)
+      return MPI_FLOAT;
+    else if constexpr (std::same_as<T, double>)
+      return MPI_DOUBLE;
+    else if constexpr (std::same_as<T, std::int64_t>)
+      return MPI_INT64_T;
+    else
+      return MPI_UINT64_T;
+  }
+
+  duplicate own_;
+  isize largest_call_;
+  int rank_ = 0;
+  int size_ = 1;
+};
+
+static_assert(Reduces<mpi, float> && Reduces<mpi, double>);
+static_assert(Reduces<mpi, std::int64_t> && Reduces<mpi, std::uint64_t>);
+
+} // namespace dpopt

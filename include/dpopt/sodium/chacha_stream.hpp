@@ -1,0 +1,78 @@
+// SPDX-FileCopyrightText: The dpopt authors
+// SPDX-License-Identifier: Apache-2.0
+/// @file
+/// XChaCha20 (libsodium) as an addressable stream of random bytes: key, 24-byte nonce from the address, 64-byte blocks
+/// counted from 0. Every field of the address has room for its whole type, so distinct addresses never share a byte.
+#pragma once
+
+#include "dpopt/core/error.hpp"
+#include "dpopt/noise/noise_mechanism.hpp"
+
+#include <sodium.h>
+
+#include <algorithm>
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+namespace dpopt {
+
+/// A 256-bit key that is wiped from memory when it goes away; so is each copy. All zeros means "none yet".
+class secret_key {
+public:
+  secret_key() = default;
+  secret_key(const secret_key&) = default;
+  secret_key& operator=(const secret_key&) = default;
+  ~secret_key() { sodium_memzero(bytes_.data(), bytes_.size()); }
+
+  [[nodiscard]] std::span<std::byte> bytes() noexcept { return std::as_writable_bytes(std::span(bytes_)); }
+  [[nodiscard]] std::span<const std::byte> bytes() const noexcept { return std::as_bytes(std::span(bytes_)); }
+  [[nodiscard]] const unsigned char* data() const noexcept { return bytes_.data(); }
+  [[nodiscard]] bool empty() const noexcept { return sodium_is_zero(bytes_.data(), bytes_.size()) == 1; }
+
+  /// Fills the key from the operating system's generator.
+  void draw() { randombytes_buf(bytes_.data(), bytes_.size()); }
+
+private:
+  std::array<unsigned char, crypto_stream_xchacha20_KEYBYTES> bytes_ = {};
+};
+
+/// Prepares libsodium; needed once a process, harmless again, thread-safe.
+/// @throw randomness_error If it cannot be used, for example without an entropy source.
+inline void require_sodium() {
+  if (sodium_init() < 0) {
+    throw randomness_error("libsodium could not be initialised: no cryptographic randomness on this machine");
+  }
+}
+
+namespace chacha_stream {
+
+inline constexpr std::size_t block_bytes = 64;
+using nonce = std::array<unsigned char, crypto_stream_xchacha20_NONCEBYTES>;
+
+/// lane (4 bytes), step (8), parameter (4), purpose (1), zeros (7); little endian. where.element is left to the caller.
+[[nodiscard]] inline nonce nonce_of(const address& where) {
+  nonce out = {};
+  std::size_t at = 0;
+  const auto put = [&](std::uint64_t value, std::size_t bytes) {
+    for (std::size_t i = 0; i < bytes; ++i) {
+      out[at++] = static_cast<unsigned char>(value >> (8 * i));
+    }
+  };
+  put(where.lane, 4);
+  put(where.step, 8);
+  put(where.parameter, 4);
+  put(static_cast<std::uint64_t>(where.what), 1);
+  return out;
+}
+
+/// out = the stream's bytes from block `first_block` on.
+inline void fill(std::span<unsigned char> out, const secret_key& key, const nonce& at, std::uint64_t first_block) {
+  std::ranges::fill(out, static_cast<unsigned char>(0)); // the key stream is xor-ed onto it
+  crypto_stream_xchacha20_xor_ic(out.data(), out.data(), out.size(), at.data(), first_block, key.data());
+}
+
+} // namespace chacha_stream
+
+} // namespace dpopt

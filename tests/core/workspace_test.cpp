@@ -1,0 +1,85 @@
+// SPDX-FileCopyrightText: The dpopt authors
+// SPDX-License-Identifier: Apache-2.0
+#include "dpopt/core/workspace.hpp"
+
+#include "support/catch.hpp"
+
+#include <algorithm>
+#include <cstdint>
+#include <utility>
+
+using namespace dpopt;
+
+TEST_CASE("arrays taken in one scope do not overlap and start on a cache line") {
+  workspace w;
+  const workspace::scope scope(w);
+  double* a = w.take<double>(3);
+  float* b = w.take<float>(1000);
+  std::int64_t* c = w.take<std::int64_t>(1);
+  std::fill_n(a, 3, 1.5);
+  std::fill_n(b, 1000, 2.5F);
+  std::fill_n(c, 1, 7);
+  CHECK(std::all_of(a, a + 3, [](double x) { return x == 1.5; }));
+  CHECK(std::all_of(b, b + 1000, [](float x) { return x == 2.5F; }));
+  CHECK(*c == 7);
+  for (const void* p : {static_cast<void*>(a), static_cast<void*>(b), static_cast<void*>(c)})
+    CHECK(reinterpret_cast<std::uintptr_t>(p) % 64 == 0);
+}
+
+TEST_CASE("a step that asks for what the last one asked for gets the same memory") {
+  workspace w;
+  const auto step = [&w] {
+    const workspace::scope scope(w);
+    return std::pair{static_cast<void*>(w.take<double>(100)), static_cast<void*>(w.take<float>(7))};
+  };
+  const auto first = step();
+  CHECK(step() == first);
+  CHECK(step() == first);
+}
+
+TEST_CASE("smaller requests reuse the memory of larger ones") {
+  workspace w;
+  const auto ask = [&w](isize n) {
+    const workspace::scope scope(w);
+    return w.take<double>(n);
+  };
+  double* const large = ask(1000);
+  CHECK(ask(10) == large);
+  CHECK(ask(1000) == large);
+}
+
+TEST_CASE("an inner scope gives back only what it took itself") {
+  workspace w;
+  const workspace::scope outer(w);
+  double* const mine = w.take<double>(4);
+  std::fill_n(mine, 4, 3.0);
+  double* inner_memory = nullptr;
+  {
+    const workspace::scope inner(w);
+    inner_memory = w.take<double>(4);
+    CHECK(inner_memory != mine);
+    std::fill_n(inner_memory, 4, -1.0);
+  }
+  CHECK(w.take<double>(4) == inner_memory);
+  CHECK(std::all_of(mine, mine + 4, [](double x) { return x == 3.0; }));
+}
+
+TEST_CASE("memory that is still in use stays where it is while more is taken") {
+  workspace w;
+  const workspace::scope scope(w);
+  double* const early = w.take<double>(2);
+  early[0] = 1;
+  early[1] = 2;
+  for (int i = 0; i < 100; ++i) std::fill_n(w.take<double>(50), 50, 9.0);
+  CHECK(early[0] == 1);
+  CHECK(early[1] == 2);
+}
+
+TEST_CASE("an array of no elements can be taken") {
+  workspace w;
+  const workspace::scope scope(w);
+  static_cast<void>(w.take<double>(0));
+  double* const next = w.take<double>(1);
+  *next = 4;
+  CHECK(*next == 4);
+}

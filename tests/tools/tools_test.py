@@ -1,0 +1,300 @@
+# SPDX-FileCopyrightText: The dpopt authors
+# SPDX-License-Identifier: Apache-2.0
+"""The scripts under tools/ judge the library; here each is shown mistakes in tiny trees, and must see them.
+
+usage: tools_test.py [--build FOLDER] [unittest options]    FOLDER: a configured build whose tests are compared
+"""
+
+import importlib.machinery
+import importlib.util
+import subprocess
+import sys
+import tempfile
+import unittest
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+TOOLS = ROOT / "tools"
+BANNER = "// SPDX-FileCopyrightText: The dpopt authors\n// SPDX-License-Identifier: Apache-2.0\n/// @file\n"
+BUILD = None
+
+
+def run(tool, *arguments):
+    """(exit status, what it printed)"""
+    result = subprocess.run([str(TOOLS / tool), *map(str, arguments)], stdout=subprocess.PIPE,
+                            stderr=subprocess.STDOUT, text=True, check=False)
+    return result.returncode, result.stdout
+
+
+class TreeTest(unittest.TestCase):
+    """A temporary tree to put files into."""
+
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory(prefix="dpopt tools ")  # the space is on purpose
+        self.addCleanup(folder.cleanup)
+        self.root = Path(folder.name)
+
+    def write(self, path, text):
+        target = self.root / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(text, encoding="utf-8")
+        return target
+
+    def header(self, path, *lines):
+        return self.write(f"include/dpopt/{path}", BANNER + "#pragma once\n" + "".join(f"{line}\n" for line in lines))
+
+    def assert_fails(self, result, *said):
+        self.assertNotEqual(result[0], 0, result[1])
+        for text in said:
+            self.assertIn(text, result[1])
+
+    def assert_passes(self, result, *said):
+        self.assertEqual(result[0], 0, result[1])
+        for text in said:
+            self.assertIn(text, result[1])
+
+
+class Stages(TreeTest):
+    def check(self):
+        return run("check_stages", "--root", self.root)
+
+    def test_earlier_and_own_stages_are_allowed(self):
+        self.header("core/a.hpp", "#include <vector>")
+        self.header("noise/b.hpp", '#include "dpopt/core/a.hpp"', '#include "dpopt/noise/c.hpp"')
+        self.header("noise/c.hpp")
+        self.header("sodium/d.hpp", '#include "dpopt/noise/b.hpp"', "#include <sodium.h>")
+        self.header("dpopt.hpp", '#include "dpopt/noise/b.hpp"', '#include "dpopt/sodium/d.hpp"')
+        self.assert_passes(self.check())
+
+    def test_a_later_stage_is_refused(self):
+        self.header("core/a.hpp", '#include "dpopt/noise/b.hpp"')
+        self.header("noise/b.hpp")
+        self.assert_fails(self.check(), "include/dpopt/core/a.hpp", "stage 'noise' comes after 'core'")
+
+    def test_a_component_is_refused_in_the_core(self):
+        self.header("noise/a.hpp", '#include "dpopt/sodium/b.hpp"')
+        self.header("sodium/b.hpp")
+        self.assert_fails(self.check(), "'sodium' is a component of its own")
+
+    def test_another_component_is_refused(self):
+        self.header("eigen/a.hpp", '#include "dpopt/mpi/b.hpp"')
+        self.header("mpi/b.hpp")
+        self.assert_fails(self.check(), "'mpi' is a component of its own")
+
+    def test_the_umbrella_is_refused_inside(self):
+        self.header("noise/a.hpp", '#include "dpopt/dpopt.hpp"')
+        self.header("dpopt.hpp", '#include "dpopt/noise/a.hpp"')
+        self.assert_fails(self.check(), "the core may not need the component dpopt")
+
+    def test_other_libraries_are_refused_in_the_core(self):
+        self.header("core/a.hpp", "#  include <Eigen/Dense>")
+        self.assert_fails(self.check(), "only the standard library")
+        self.header("core/a.hpp", "#include <unistd.h>")
+        self.assert_fails(self.check(), "only the standard library")
+
+    def test_an_unknown_folder_is_refused(self):
+        self.header("nose/a.hpp")
+        self.assert_fails(self.check(), "'nose' is no stage")
+
+    def test_relative_includes_are_refused(self):
+        self.header("noise/a.hpp", '#include "b.hpp"')
+        self.assert_fails(self.check(), 'write "dpopt/..."')
+
+    def test_a_header_outside_the_umbrella_is_reported(self):
+        self.header("core/a.hpp")
+        self.header("dpopt.hpp")
+        self.assert_fails(self.check(), "include/dpopt/core/a.hpp: not reached from dpopt/dpopt.hpp")
+
+
+class Headers(TreeTest):
+    def check(self, *options):
+        (self.root / "cmake").mkdir(exist_ok=True)
+        return run("check_headers", "--root", self.root, *options)
+
+    def test_a_missing_and_a_vanished_header_are_reported(self):
+        first = self.header("core/a.hpp")
+        self.header("mpi/b.hpp")
+        self.assert_passes(self.check("--write"))
+        self.assert_passes(self.check(), "2 headers")
+        self.header("eigen/c.hpp")
+        self.assert_fails(self.check(), "+    dpopt/eigen/c.hpp)")
+        self.assert_passes(self.check("--write"))
+        first.unlink()
+        self.assert_fails(self.check(), "-    dpopt/core/a.hpp)")
+
+    def test_a_header_needs_banner_and_pragma(self):
+        self.write("include/dpopt/core/a.hpp", "#pragma once\n")
+        self.write("include/dpopt/core/b.hpp", BANNER)
+        self.assert_fails(self.check("--write"), "a.hpp: must open with", "b.hpp: has no '#pragma once'")
+
+    def test_a_header_that_needs_another_first_does_not_compile_alone(self):
+        self.header("core/a.hpp", "inline std::size_t none = 0;")
+        self.header("core/b.hpp", "inline int none_either = 0;")
+        self.assert_fails(run("header_self_sufficiency", "--root", self.root), "include/dpopt/core/a.hpp does not compile",
+                          "1 of 2 headers compile alone")
+
+    def test_a_warning_is_an_error(self):
+        self.header("core/a.hpp", "inline int narrow(long x) { return x; }")
+        self.assert_fails(run("header_self_sufficiency", "--root", self.root), "-Werror=conversion")
+
+
+class CompileFail(TreeTest):
+    GOOD = ("// error: size must be 4\n#ifdef DPOPT_CORRECTED\nint x[4];\n#else\nchar x[4];\n#endif\n"
+            'static_assert(sizeof(x) == 4 * sizeof(int), "size must be 4");\nint main() {}\n')
+
+    def check(self, text):
+        return run("compile_fail", self.write("cases/case.cpp", text).parent)
+
+    def test_the_sentence_is_found(self):
+        self.assert_passes(self.check(self.GOOD), "refused case")
+
+    def test_a_typo_cannot_pass(self):
+        self.assert_fails(self.check(self.GOOD.replace("char x[4]", "chat x[4]").replace("static_assert", "//")),
+                          "the compiler does not say: size must be 4")
+
+    def test_another_sentence_fails(self):
+        self.assert_fails(self.check(self.GOOD.replace("error: size must", "error: length must")),
+                          "the compiler does not say: length must be 4")
+
+    def test_every_sentence_is_needed(self):
+        self.assert_fails(self.check("// error: and more\n" + self.GOOD), "the compiler does not say: and more")
+
+    def test_the_sentence_in_the_source_does_not_count(self):
+        self.assert_fails(self.check("// error: size matters\n#ifndef DPOPT_CORRECTED\nint x = nothing; // size matters\n"
+                                     "#endif\n"), "the compiler does not say: size matters")
+
+    def test_a_program_that_compiles_fails(self):
+        self.assert_fails(self.check(self.GOOD.replace("char x", "int x")), "compiles, and must not")
+
+    def test_a_correction_that_does_not_compile_fails(self):
+        self.assert_fails(self.check(self.GOOD.replace("int main() {}", "int main() { retrun 0; }")),
+                          "the corrected program does not compile")
+
+    def test_a_case_without_sentence_or_correction_fails(self):
+        self.assert_fails(self.check(self.GOOD.replace("// error: ", "// ")), "has no line '// error: <sentence>'")
+        self.assert_fails(self.check("// error: x\nint main() { return x; }\n"), "has no corrected program")
+
+
+class Readme(TreeTest):
+    def test_the_first_block_is_the_program(self):
+        program = BANNER.replace("/// @file\n", "") + "#include <cstdio>\n\nint main() {}\n"
+        self.write("examples/first_program.cpp", program)
+        self.write("README.md", "# x\n```sh\ntools/test\n```\n```cpp\nint main() { return 1; }\n```\n```cpp\nelse\n```\n")
+        self.assert_fails(run("check_readme", "--root", self.root), "is not examples/first_program.cpp")
+        self.assert_passes(run("check_readme", "--root", self.root, "--write"))
+        self.assert_passes(run("check_readme", "--root", self.root))
+        text = (self.root / "README.md").read_text(encoding="utf-8")
+        self.assertIn("```cpp\n#include <cstdio>\n\nint main() {}\n```\n```cpp\nelse\n```\n", text)
+
+
+class Mutants(TreeTest):
+    """Tests without Catch2 here: main() prints a failure as Catch2 does."""
+
+    LINE = "-" * 79
+
+    def setUp(self):
+        super().setUp()
+        self.write("include/dpopt/one.hpp", "inline int one() {\n  return 1;\n}\ninline int two() {\n  return 2;\n}\n")
+        self.write("tests/support/main.cpp", "#include <cstdio>\nbool passes();\nint main() {\n  if (passes()) return 0;\n"
+                   f'  std::puts("{self.LINE}\\none is\\none\\n  a section\\n{self.LINE}\\nfile.cpp:1");\n  return 1;\n}}\n')
+        self.write("tests/one_test.cpp", '#include "dpopt/one.hpp"\nbool passes() { return one() == 1; }\n')
+
+    def mutant(self, name, before, after, head="", file="include/dpopt/one.hpp"):
+        self.write(f"tests/mutants/{name}.mutant", f"file: {file}\nwhy: because\ntests: tests/one_test.cpp\n{head}"
+                   f"--- before\n{before}--- after\n{after}")
+
+    def check(self, *names):
+        return run("mutants", "--root", self.root, *names)
+
+    def test_a_caught_mutant_names_its_test(self):
+        self.mutant("zero", "  return 1;\n", "  return 0;\n")
+        self.assert_passes(self.check(), "caught by one is one: zero", "1 of 1 mutants caught")
+
+    def test_a_survivor_fails(self):
+        self.mutant("zero", "  return 1;\n", "  return 0;\n")
+        self.mutant("two", "  return 2;\n", "  return 3;\n")
+        self.assert_fails(self.check(), "caught by one is one: zero", "SURVIVED two: because", "1 of 2 mutants caught")
+        self.assert_passes(self.check("zero"))
+
+    def test_a_mutant_must_apply_exactly_once(self):
+        self.mutant("none", "  return 4;\n", "")
+        self.mutant("twice", "  return", "  throw")
+        self.mutant("file", "x\n", "y\n", file="include/dpopt/none.hpp")
+        self.assert_fails(self.check(), "ERROR none: no longer applies: its text stands 0 times",
+                          "ERROR file: no longer applies: include/dpopt/none.hpp does not exist")
+
+    def test_a_compile_error_counts_only_where_expected(self):
+        self.mutant("typo", "  return 1;\n", "  retrun 1;\n")
+        self.assert_fails(self.check(), "ERROR typo: does not compile")
+        self.mutant("typo", "  return 1;\n", "  retrun 1;\n", "expect: compile-error\n")
+        self.assert_passes(self.check(), "caught by the compiler: typo")
+        self.mutant("typo", "  return 1;\n", "  return 0;\n", "expect: compile-error\n")
+        self.assert_fails(self.check(), "ERROR typo: compiles, and the compiler was to refuse it")
+
+    def test_tests_that_fail_without_the_mutant_prove_nothing(self):
+        self.write("tests/one_test.cpp", '#include "dpopt/one.hpp"\nbool passes() { return one() == 7; }\n')
+        self.mutant("zero", "  return 1;\n", "  return 0;\n")
+        self.assert_fails(self.check(), "ERROR zero: its tests fail without it")
+
+    def test_a_malformed_mutant_is_an_error(self):
+        self.write("tests/mutants/bad.mutant", "file: x\ncolour: red\n--- before\na\n--- after\nb\n")
+        self.assert_fails(self.check("--list"), "ERROR bad: unknown header line 'colour: red'")
+        self.write("tests/mutants/bad.mutant", "file: x\nwhy: y\ntests: z\n--- after\nb\n")
+        self.assert_fails(self.check("--list"), "needs '--- before' and '--- after' in turn")
+
+
+class Bench(unittest.TestCase):
+    def setUp(self):
+        loader = importlib.machinery.SourceFileLoader("bench", str(TOOLS / "bench"))
+        self.bench = importlib.util.module_from_spec(importlib.util.spec_from_loader("bench", loader))
+        loader.exec_module(self.bench)
+
+    @staticmethod
+    def entry(name, time, **more):
+        return name, {"run_name": name, "cpu_time": time, "real_time": 9 * time, "time_unit": "us", **more}
+
+    def test_pairs_by_question_and_arguments(self):
+        rows = self.bench.rows_of("noise", dict([self.entry("q/ours/8", 3.0), self.entry("q/raw:loop/8", 2.0),
+                                                 self.entry("q/ours/9/real_time", 5.0),
+                                                 self.entry("q/raw:loop/9/real_time", 5.0)]),
+                                  {"noise": {"q": {"goal": 1.1}}})
+        self.assertEqual([(row["question"], row["ours"], row["reference"], row["ratio"], row["holds"]) for row in rows],
+                         [("q/8", 3000.0, 2000.0, 1.5, False), ("q/9", 45000.0, 45000.0, 1.0, True)])
+        self.assertEqual((rows[0]["reference_name"], rows[0]["unit"], rows[0]["better"]), ("loop", "ns", "lower"))
+
+    def test_counted_bytes_are_better_when_higher(self):
+        rows = self.bench.rows_of("noise", dict([self.entry("q/ours", 1.0, bytes_per_second=8e9),
+                                                 self.entry("q/raw:loop", 1.0, bytes_per_second=10e9)]),
+                                  {"noise": {"q": {"goal": 0.9}}})
+        self.assertEqual([(row["ours"], row["unit"], row["ratio"], row["better"], row["holds"]) for row in rows],
+                         [(8.0, "GB/s", 0.8, "higher", False)])
+
+    def test_a_benchmark_alone_is_an_error(self):
+        for names in (["q/ours"], ["q/raw:loop"], ["q"]):
+            with self.assertRaises(SystemExit):
+                self.bench.rows_of("noise", dict(self.entry(name, 1.0) for name in names), {})
+
+
+class Build(unittest.TestCase):
+    def test_cmake_and_meson_build_the_same_tests(self):
+        """Meson takes its list from list_tests; CMake has all of it, under the same names."""
+        if BUILD is None:
+            self.skipTest("no --build")
+        listed = set()
+        for line in run("lib/list_tests")[1].splitlines():
+            kind, name, ranks, _ = line.split()
+            if (kind == "plain" and name == "eigen") or "mpi" in kind:
+                continue
+            listed.add(name)
+        found = subprocess.run(["ctest", "-N"], cwd=BUILD, stdout=subprocess.PIPE, text=True, check=True).stdout
+        names = {line.split(": ", 1)[1].strip() for line in found.splitlines() if "Test #" in line or "Test  #" in line}
+        self.assertTrue(listed)
+        self.assertEqual(listed - names, set())
+
+
+if __name__ == "__main__":
+    if "--build" in sys.argv:
+        at = sys.argv.index("--build")
+        BUILD = sys.argv[at + 1]
+        del sys.argv[at:at + 2]
+    unittest.main(verbosity=1)
