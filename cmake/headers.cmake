@@ -1,8 +1,8 @@
 # SPDX-FileCopyrightText: The dpopt authors
 # SPDX-License-Identifier: Apache-2.0
 #
-# Every public header by component, for FILE_SET HEADERS. Written by `tools/check_headers --write`; the test
-# check_headers fails when a header is missing here.
+# Every public header by component, for FILE_SET HEADERS. Written by `tools/check_headers --write`; the
+# test check_headers fails when a header is missing here.
 
 set(dpopt_core_headers
     dpopt/accounting/accountant.hpp

@@ -32,17 +32,17 @@ inline constexpr int classes = 10;
 
 /// A row an image.
 struct images {
-  matrix pixels; ///< [n x 64], counts 0..16
+  matrix values; ///< [n x 64]: pixels as loaded, from 0 to 16, or what prepared() made of them
   std::vector<int> labels;
 
-  [[nodiscard]] Eigen::Index count() const noexcept { return pixels.rows(); }
+  [[nodiscard]] Eigen::Index count() const noexcept { return values.rows(); }
 
   /// The images at these rows, in this order.
   [[nodiscard]] images at(const std::vector<Eigen::Index>& rows) const {
-    images out{matrix(static_cast<Eigen::Index>(rows.size()), pixels.cols()), {}};
+    images out{matrix(static_cast<Eigen::Index>(rows.size()), values.cols()), {}};
     out.labels.reserve(rows.size());
     for (std::size_t i = 0; i < rows.size(); ++i) {
-      out.pixels.row(static_cast<Eigen::Index>(i)) = pixels.row(rows[i]);
+      out.values.row(static_cast<Eigen::Index>(i)) = values.row(rows[i]);
       out.labels.push_back(labels[static_cast<std::size_t>(rows[i])]);
     }
     return out;
@@ -94,7 +94,7 @@ inline images load(const std::string& file) {
   images out{matrix(static_cast<Eigen::Index>(rows.size()), pixels_per_image), {}};
   for (std::size_t i = 0; i < rows.size(); ++i) {
     for (std::size_t k = 0; k < pixels_per_image; ++k)
-      out.pixels(static_cast<Eigen::Index>(i), static_cast<Eigen::Index>(k)) = static_cast<float>(rows[i][k]);
+      out.values(static_cast<Eigen::Index>(i), static_cast<Eigen::Index>(k)) = static_cast<float>(rows[i][k]);
     out.labels.push_back(rows[i].back());
   }
   return out;
@@ -115,17 +115,17 @@ inline split hold_out_fifth(const images& all) {
   return {all.at({rows.begin() + held_out, rows.end()}), all.at({rows.begin(), rows.begin() + held_out})};
 }
 
-/// What the network sees, [n x 64]: each image by itself moved to mean 0 and stretched to Euclidean length 6. That
-/// makes strokes of any darkness alike, keeps tanh units out of saturation, and bounds how far noise in the first
-/// weights can move a hidden unit.
-inline matrix inputs(const matrix& pixels) {
+/// What the network sees: each image by itself moved to mean 0 and stretched to Euclidean length 6. That makes strokes
+/// of any darkness alike, keeps tanh units out of saturation, and bounds how far noise in the first weights can move a
+/// hidden unit.
+inline images prepared(images raw) {
   constexpr float length = 6;
-  matrix x = pixels.colwise() - pixels.rowwise().mean();
-  for (auto image : x.rowwise()) {
+  raw.values.colwise() -= raw.values.rowwise().mean().eval();
+  for (auto image : raw.values.rowwise()) {
     const float norm = image.norm();
     if (norm > 0) image *= length / norm; // a blank image stays 0
   }
-  return x;
+  return raw;
 }
 
 } // namespace digits

@@ -49,7 +49,7 @@ TEST_CASE("bounds are required, and one must be there for each parameter") {
 }
 
 TEST_CASE("the description, which ranks compare, holds every bound to the last bit") {
-  CHECK(bound({3, 0.1}).describe() == "per_layer(max_grad_norm=[3, 0.10000000000000001])");
+  CHECK(bound({3, 0.1}).describe() == "per_layer(max_grad_norm=[3, 0.1])");
   CHECK(bound({3, 4}).describe() != bound({4, 3}).describe());
   CHECK(bound({3, 3}).describe() == bound(3.0).describe());
 }

@@ -78,8 +78,7 @@ TEST_CASE("every rank throws the lowest failing rank's text, for every set of fa
       }
     for (const auto& error : errors) {
       CHECK(holds<rank_error>(error));
-      CHECK(error_text(error) ==
-            message("rank ", lowest, ": ", text_of(lowest), " (", count, " of 4 ranks failed)"));
+      CHECK(error_text(error) == message("rank ", lowest, ": ", text_of(lowest), " (", count, " of 4 ranks failed)"));
     }
   }
 }

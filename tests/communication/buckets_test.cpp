@@ -93,7 +93,8 @@ TEST_CASE("every plan of up to 5 parameters is contiguous, in order and within c
     for (const isize capacity : {1, 2, 3, 6, 100})
       for_each_sizes(count, [&](const std::vector<isize>& sizes) {
         const std::string problem = plan_problem(bucket_plan(sizes, capacity), sizes, capacity);
-        if (!problem.empty()) FAIL(problem << ": capacity " << capacity << ", sizes " << Catch::Detail::stringify(sizes));
+        if (!problem.empty())
+          FAIL(problem << ": capacity " << capacity << ", sizes " << Catch::Detail::stringify(sizes));
       });
   CHECK(bucket_plan().buckets().empty());
 }

@@ -29,8 +29,7 @@ TEST_CASE("serial refuses what would fail on two ranks") {
   serial comm;
   double x = 1;
   std::byte b{};
-  CHECK_THROWS_WITH(comm.start_sum(&x, -3),
-                    "communicator: the length of a buffer is -3; give 0 or more");
+  CHECK_THROWS_WITH(comm.start_sum(&x, -3), "communicator: the length of a buffer is -3; give 0 or more");
   CHECK_THROWS_AS(comm.start_sum(static_cast<float*>(nullptr), 1), invalid_argument);
   CHECK_THROWS_AS(comm.broadcast(&b, -1, 0), invalid_argument);
   CHECK_THROWS_WITH(comm.broadcast(&b, 1, 1), "communicator: the root of a broadcast is 1; give a rank from 0 to 0");

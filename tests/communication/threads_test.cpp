@@ -126,10 +126,8 @@ TEST_CASE("different types, kinds and roots are an error on all ranks") {
   expect_errors(types, "sum of 1 int64", "sum of 1 uint64");
   const auto kinds = run_ranks(2, [](threads comm) {
     std::array<double, 1> x{};
-    if (comm.rank() == 0)
-      detail::broadcast_now(comm, std::span(x), 0);
-    else
-      detail::sum_now(comm, x);
+    if (comm.rank() == 0) detail::broadcast_now(comm, std::span(x), 0);
+    else detail::sum_now(comm, x);
   });
   expect_errors(kinds, "broadcast of 8 bytes from rank 0", "sum of 1 double");
   const auto roots = run_ranks(2, [](threads comm) {
@@ -250,7 +248,9 @@ TEST_CASE("a request dropped without a wait fails the others while its communica
   const auto errors = run_ranks(3, [&](threads comm) {
     double x = 0;
     if (comm.rank() == 1) {
-      { const threads::request dropped = comm.start_sum(&x, 1); }
+      {
+        const threads::request dropped = comm.start_sum(&x, 1);
+      }
       await(failed, 2);
       return;
     }

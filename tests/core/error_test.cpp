@@ -32,7 +32,8 @@ TEST_CASE("a rank_error knows the rank that failed and keeps the text") {
   CHECK(std::string(e.what()) == "rank 7: the reason");
 }
 
-TEST_CASE("a message shows a number so that reading it back gives the same number") {
+TEST_CASE("a message shows a number as it was given, and reading it back gives the same number") {
+  CHECK(message(0.1, " ", 62.5, " ", 1e-30) == "0.1 62.5 1e-30");
   for (const double x : {0.1, 1.0 / 3, 62.5, 1e-30, 1e300, std::nextafter(1.0, 2.0)}) CHECK(std::stod(message(x)) == x);
 }
 

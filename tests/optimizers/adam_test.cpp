@@ -7,6 +7,7 @@
 #include "support/replay.hpp"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <vector>
 

@@ -4,6 +4,7 @@
 #include "support/catch.hpp"
 #include "support/replay.hpp"
 
+#include <algorithm>
 #include <array>
 #include <cmath>
 #include <vector>

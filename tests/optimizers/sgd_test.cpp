@@ -4,6 +4,7 @@
 #include "support/catch.hpp"
 #include "support/replay.hpp"
 
+#include <array>
 #include <cmath>
 #include <optional>
 #include <vector>

@@ -205,8 +205,9 @@ void compares_configurations(C& comm) {
     if (comm.rank() == 1 || comm.rank() == w - 1) fields[0].digest = 7;
     if (comm.rank() == 1) fields[2].digest = 8;
     const std::string text = thrown_text<invalid_argument>([&] { require_equal(comm, fields); });
-    expect(text == message("configuration differs between ranks: clipper (ranks 1, ", w - 1,
-                           " differ from rank 0), shapes (rank 1 differs from rank 0); give all ranks the same options"),
+    expect(text ==
+               message("configuration differs between ranks: clipper (ranks 1, ", w - 1,
+                       " differ from rank 0), shapes (rank 1 differs from rank 0); give all ranks the same options"),
            text);
   }
   require_equal(comm, same);
@@ -218,7 +219,8 @@ void refuses_wrong_arguments(C& comm) {
   double x = 0;
   std::byte b{};
   const int w = comm.size();
-  expect(thrown_text<invalid_argument>([&] { (void)comm.start_sum(&x, -1); }).find("-1") != std::string::npos, "length");
+  expect(thrown_text<invalid_argument>([&] { (void)comm.start_sum(&x, -1); }).find("-1") != std::string::npos,
+         "length");
   thrown_text<invalid_argument>([&] { (void)comm.start_sum(static_cast<double*>(nullptr), 2); });
   thrown_text<invalid_argument>([&] { comm.broadcast(&b, -1, 0); });
   thrown_text<invalid_argument>([&] { comm.broadcast(&b, 1, w); });

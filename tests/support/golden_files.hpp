@@ -13,7 +13,6 @@
 #include <fstream>
 #include <stdexcept>
 #include <string>
-#include <utility>
 #include <vector>
 
 namespace dpopt::testing {

@@ -28,7 +28,8 @@ public:
   explicit integer_grid(int fraction_bits = 36, double max_units = 67108864.0)
       : fraction_bits_(fraction_bits), max_units_(max_units) {}
 
-  /// @throw invalid_argument unless fraction_bits + log2(max_units) <= 62 and the norm is a positive number.
+  /// @throw invalid_argument unless fraction_bits + log2(max_units) <= 62, the norm is a positive number, and a unit of it
+  /// is a normal one.
   void resize(isize n, double largest_norm) {
     if (fraction_bits_ < 1 || !(max_units_ >= 1) || fraction_bits_ + std::log2(max_units_) > 62)
       throw invalid_argument(message("integer_grid: fraction_bits ", fraction_bits_, " with max_units ", max_units_,
@@ -38,6 +39,9 @@ public:
     int exponent = 0;
     std::frexp(largest_norm, &exponent); // largest_norm < 2^exponent
     unit_ = std::ldexp(1.0, exponent - fraction_bits_);
+    if (!std::isnormal(unit_))
+      throw invalid_argument(message("integer_grid: the clipper's bound ", largest_norm, " is too small for ", fraction_bits_,
+                                     " fraction_bits"));
     sums_.assign(static_cast<std::size_t>(n), 0);
   }
 

@@ -119,8 +119,7 @@ void require_equal(C& comm, std::span<const fingerprint_field> fields) {
   const std::span<double> row = std::span(flags).subspan(static_cast<std::size_t>(comm.rank()) * columns, columns);
   if (own.size() == count)
     for (std::size_t i = 0; i < count; ++i) row[i] = own[i] == root[i] ? 0.0 : 1.0;
-  else
-    row[count] = 1.0;
+  else row[count] = 1.0;
 
   std::array<double, 1> differences{static_cast<double>(std::count(row.begin(), row.end(), 1.0))};
   detail::sum_now(comm, differences);

@@ -129,10 +129,8 @@ public:
         close(rank, number);
         throw communication_error(failure_);
       }
-      if (!e.cancelled && e.posted == ranks_ && e.taken < e.what.count)
-        work(lock, e);
-      else
-        changed_.wait(lock);
+      if (!e.cancelled && e.posted == ranks_ && e.taken < e.what.count) work(lock, e);
+      else changed_.wait(lock);
     }
     close(rank, number);
   }
@@ -249,10 +247,10 @@ private:
   std::mutex mutex_;
   std::condition_variable changed_;
   const int ranks_;
-  std::vector<rank_place> places_;            ///< one a rank
-  std::vector<std::unique_ptr<entry>> ring_;  ///< collective number k lives at k modulo the room
-  std::uint64_t oldest_ = 0;                  ///< every earlier collective is closed on all ranks
-  std::string failure_;                       ///< empty while all is well
+  std::vector<rank_place> places_;           ///< one a rank
+  std::vector<std::unique_ptr<entry>> ring_; ///< collective number k lives at k modulo the room
+  std::uint64_t oldest_ = 0;                 ///< every earlier collective is closed on all ranks
+  std::string failure_;                      ///< empty while all is well
 };
 
 } // namespace dpopt::detail

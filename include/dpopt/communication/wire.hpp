@@ -23,14 +23,10 @@ concept WireNumber = std::same_as<T, float> || std::same_as<T, double> || std::s
 /// Name of a number type in messages.
 template <WireNumber T>
 [[nodiscard]] constexpr std::string_view wire_name() noexcept {
-  if constexpr (std::same_as<T, float>)
-    return "float";
-  else if constexpr (std::same_as<T, double>)
-    return "double";
-  else if constexpr (std::same_as<T, std::int64_t>)
-    return "int64";
-  else
-    return "uint64";
+  if constexpr (std::same_as<T, float>) return "float";
+  else if constexpr (std::same_as<T, double>) return "double";
+  else if constexpr (std::same_as<T, std::int64_t>) return "int64";
+  else return "uint64";
 }
 
 /// What is wrong with a buffer of n numbers; empty when nothing is. A null buffer is fine when n is 0.

@@ -91,7 +91,7 @@ public:
   void reset() noexcept {
     open_ = part_open_ = last_seen_ = false;
     begun_ = ended_ = 0;
-    if (token_) used_draw_ = token_->draw;
+    if (token_ && token_->scheme == sampling_scheme::poisson) used_draw_ = token_->draw; // others carry no number
     token_.reset();
     std::fill(arrived_.begin(), arrived_.end(), false);
   }

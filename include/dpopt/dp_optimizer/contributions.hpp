@@ -54,6 +54,7 @@ public:
     squared_norms_.assign(static_cast<std::size_t>(m.samples * rows_), 0.0);
     factors_.resize(static_cast<std::size_t>(m.samples));
     for (std::size_t g = 0; g < members_.size(); ++g) waiting_[g] = static_cast<isize>(members_[g].size());
+    drop_views(); // an empty microbatch may have left some behind
   }
 
   /// Clips now, or as soon as the group is complete.
@@ -97,7 +98,7 @@ public:
 
   /// Forgets views and counts; the sum itself is cleared by whoever releases or discards it.
   void forget() noexcept {
-    for (auto& s : deferred_) s = {};
+    drop_views();
     counts_ = {};
   }
 
@@ -111,6 +112,9 @@ public:
   [[nodiscard]] const private_counts& counts() const noexcept { return counts_; }
 
 private:
+  void drop_views() noexcept {
+    for (auto& s : deferred_) s = {};
+  }
   [[nodiscard]] samples everyone() const noexcept { return {0, current_.samples}; }
   [[nodiscard]] bool alone(isize g) const noexcept { return members_[static_cast<std::size_t>(g)].size() == 1; }
   [[nodiscard]] double* norms(isize g) noexcept {

@@ -111,11 +111,12 @@ public:
   dp_optimizer(const dp_optimizer&) = delete;
   dp_optimizer& operator=(const dp_optimizer&) = delete;
 
-  /// Leaves reductions that other ranks have not joined to themselves: their memory must outlive this object.
+  /// Leaves reductions that other ranks have not joined to themselves: their memory must outlive this object, unless the
+  /// communicator can give them up.
   ~dp_optimizer() {
-    if (posted_.empty()) return;
+    if (posted_.empty() || communicator_.size() == 1) return;
     if constexpr (requires(communicator_type& c) { c.abandon(); }) communicator_.abandon();
-    new contributions<clipper_type, accumulator_type>(std::move(contributions_)); // NOLINT: deliberately never freed
+    else new contributions<clipper_type, accumulator_type>(std::move(contributions_)); // NOLINT: deliberately never freed
   }
 
   // ---- accumulate: local, except that as_ready starts reductions --------------------------------------------------
@@ -191,9 +192,9 @@ public:
   bool step() {
     if (phase_ == phase::accumulating && !reduce()) return false;
     if (phase_ == phase::reduced && fused()) {
-      release_and_update();
+      or_abandon([this] { release_and_update(); });
     } else {
-      if (phase_ == phase::reduced) write_gradients(divisor_);
+      if (phase_ == phase::reduced) or_abandon([this] { write_gradients(divisor_); });
       if (phase_ == phase::noised) scale_grad();
       call_hook();
       update_from_gradients();
@@ -215,7 +216,7 @@ public:
   /// @return false for a skipped (virtual) step.
   bool pre_step() {
     if (phase_ == phase::accumulating && !reduce()) return false;
-    if (phase_ == phase::reduced) write_gradients(divisor_);
+    if (phase_ == phase::reduced) or_abandon([this] { write_gradients(divisor_); });
     if (phase_ == phase::noised) scale_grad();
     call_hook();
     return true;
@@ -234,7 +235,7 @@ public:
   void add_noise() {
     if (phase_ != phase::accumulating) throw state_error("add_noise(): this step's noise was already added; call step()");
     if (!reduce()) throw state_error("add_noise(): a skipped step has no noise; do not signal_skip_step before it");
-    write_gradients(1);
+    or_abandon([this] { write_gradients(1); });
     phase_ = phase::noised;
   }
 
@@ -250,9 +251,10 @@ public:
   /// An exception of the hook leaves the release in place: step() goes on with the update.
   void attach_step_hook(std::function<void(dp_optimizer&)> hook) { hook_ = std::move(hook); }
 
-  /// Zeroes the parameters' gradients. Optional, at any time, any number of times: sums are step()'s own business.
+  /// Zeroes the parameters' gradients. Optional, at any time, any number of times: sums are step()'s own business. What
+  /// pre_step() or add_noise() left there is dropped, and that step is over.
   void zero_grad() {
-    if (phase_ == phase::released) finish_step();
+    if (phase_ == phase::released || phase_ == phase::noised) finish_step();
     for (const auto& p : parameters_) std::fill(p.gradient.begin(), p.gradient.end(), T(0));
   }
 
@@ -336,6 +338,7 @@ private:
     noise_.validate();
     scaling_.validate();
     if constexpr (elementwise) base_.validate();
+    if constexpr (requires { accountant_.validate(); }) accountant_.validate();
     if (options_.bucket_elements < 1)
       throw invalid_argument(message("bucket_elements: ", options_.bucket_elements, " is below 1"));
     for (const auto& p : parameters_) claim_.claim(p.name, p.value.data(), p.value.size_bytes());
@@ -584,10 +587,25 @@ private:
     finish_step();
   }
 
+  /// A step that fails after the reduction is over: what was not released is dropped, so that no second attempt can draw
+  /// the same noise again.
+  template <class F>
+  void or_abandon(F&& f) {
+    try {
+      f();
+    } catch (...) {
+      abandon_sums();
+      throw;
+    }
+  }
+
   /// Runs the trainer's closure under record(), then the collective part, then hands over the closure's result.
   template <class F, class Collective>
   auto run(F&& closure, Collective&& collective) {
-    using result = std::invoke_result_t<F>;
+    using result = std::decay_t<std::invoke_result_t<F>>;
+    if (phase_ == phase::released) finish_step(); // a closure begins a step of its own
+    if (phase_ != phase::accumulating)
+      throw state_error("closure: the noisy sum of add_noise() was not released; call step() without one first");
     if constexpr (std::is_void_v<result>) {
       failure_.record(closure);
       collective();

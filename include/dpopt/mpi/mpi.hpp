@@ -88,9 +88,8 @@ public:
     for (isize first = 0; first < n; first += largest_call_) {
       const int count = static_cast<int>(std::min(largest_call_, n - first));
       MPI_Request& one = first == 0 ? started.first_ : started.more_.emplace_back(MPI_REQUEST_NULL);
-      detail::check_mpi(
-          MPI_Iallreduce(MPI_IN_PLACE, values + first, count, datatype<T>(), MPI_SUM, own_.handle, &one),
-          "MPI_Iallreduce");
+      detail::check_mpi(MPI_Iallreduce(MPI_IN_PLACE, values + first, count, datatype<T>(), MPI_SUM, own_.handle, &one),
+                        "MPI_Iallreduce");
     }
     return started;
   }
@@ -131,14 +130,10 @@ private:
 
   template <WireNumber T>
   [[nodiscard]] static MPI_Datatype datatype() noexcept {
-    if constexpr (std::same_as<T, float>)
-      return MPI_FLOAT;
-    else if constexpr (std::same_as<T, double>)
-      return MPI_DOUBLE;
-    else if constexpr (std::same_as<T, std::int64_t>)
-      return MPI_INT64_T;
-    else
-      return MPI_UINT64_T;
+    if constexpr (std::same_as<T, float>) return MPI_FLOAT;
+    else if constexpr (std::same_as<T, double>) return MPI_DOUBLE;
+    else if constexpr (std::same_as<T, std::int64_t>) return MPI_INT64_T;
+    else return MPI_UINT64_T;
   }
 
   duplicate own_;

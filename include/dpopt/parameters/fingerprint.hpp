@@ -37,10 +37,8 @@ public:
   /// Adds an integer or bool by its value, whatever its width.
   template <std::integral I>
   fingerprint& add(I value) {
-    if constexpr (std::is_signed_v<I>)
-      byte(value < 0 ? 'n' : 'p');
-    else
-      byte('p');
+    if constexpr (std::is_signed_v<I>) byte(value < 0 ? 'n' : 'p');
+    else byte('p');
     word(static_cast<std::uint64_t>(value));
     return *this;
   }

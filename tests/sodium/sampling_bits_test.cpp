@@ -1,0 +1,44 @@
+// SPDX-FileCopyrightText: The dpopt authors
+// SPDX-License-Identifier: Apache-2.0
+#include "support/catch.hpp"
+
+#include "dpopt/sampling/poisson.hpp"
+#include "dpopt/sodium/secure_bits.hpp"
+#include "dpopt/sodium/seed_bits.hpp"
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <set>
+
+using namespace dpopt;
+
+TEST_CASE("secure_bits: without a key there are no bits; with one they are fixed, distinct and balanced") {
+  secure_bits source;
+  CHECK_THROWS_AS(source.bits(0, 0), state_error);
+  std::ranges::fill(source.secret(), std::byte{42});
+  std::set<std::uint64_t> seen;
+  double ones = 0;
+  for (std::uint64_t draw = 0; draw < 40; ++draw)
+    for (std::uint64_t record = 0; record < 50; ++record) {
+      const auto b = source.bits(draw, record);
+      CHECK(b == source.bits(draw, record));
+      seen.insert(b);
+      ones += static_cast<double>(std::popcount(b));
+    }
+  CHECK(seen.size() == 2000);
+  CHECK(std::abs(ones - 64000) < 4.9 * std::sqrt(128000 / 4.0)); // significance 1e-6, fixed key
+}
+
+TEST_CASE("seed_bits: delegates to the seed's stream or to the cipher, and refuses both at once") {
+  poisson_sampler by_seed(300, 0.5, seed_bits{.generator_seed = 9});
+  poisson_sampler directly(300, 0.5, counter_bits{.seed = 9});
+  CHECK(by_seed.next().records == directly.next().records);
+  CHECK(by_seed.reproducible());
+  poisson_sampler secure(300, 0.5, seed_bits{.secure_mode = true});
+  poisson_sampler again(300, 0.5, seed_bits{.secure_mode = true});
+  CHECK_FALSE(secure.reproducible());
+  CHECK(secure.next().records != again.next().records); // by chance once in 2^300
+  CHECK_THROWS_WITH(poisson_sampler(10, 0.5, seed_bits{.generator_seed = 1, .secure_mode = true}),
+                    contains_text("secure_mode draws its own key"));
+}
