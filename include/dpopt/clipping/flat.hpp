@@ -21,12 +21,13 @@ struct flat {
   [[nodiscard]] isize groups() const noexcept { return 1; }
   [[nodiscard]] isize group_of(isize) const noexcept { return 0; }
   [[nodiscard]] norm_bound rule(isize) const noexcept { return {max_grad_norm}; }
+  [[nodiscard]] double bound(isize) const noexcept { return max_grad_norm; }
   [[nodiscard]] double sensitivity(neighbouring relation) const noexcept {
     return relation == neighbouring::replace_one ? 2 * max_grad_norm : max_grad_norm;
   }
   [[nodiscard]] std::string describe() const { return message("flat(max_grad_norm=", max_grad_norm, ")"); }
 };
 
-static_assert(Clipper<flat>);
+static_assert(BoundedClipper<flat>);
 
 } // namespace dpopt

@@ -24,6 +24,7 @@ struct per_layer {
   [[nodiscard]] isize groups() const noexcept { return static_cast<isize>(bounds_.size()); }
   [[nodiscard]] isize group_of(isize p) const noexcept { return p; }
   [[nodiscard]] norm_bound rule(isize g) const noexcept { return {bounds_[static_cast<std::size_t>(g)]}; }
+  [[nodiscard]] double bound(isize g) const noexcept { return bounds_[static_cast<std::size_t>(g)]; }
   [[nodiscard]] double sensitivity(neighbouring relation) const noexcept {
     double squares = 0;
     for (const double c : bounds_) squares += c * c;
@@ -38,6 +39,6 @@ struct per_layer {
   std::vector<double> bounds_ = {}; ///< filled by bind(); one a parameter
 };
 
-static_assert(Clipper<per_layer>);
+static_assert(BoundedClipper<per_layer>);
 
 } // namespace dpopt

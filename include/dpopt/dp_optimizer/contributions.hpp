@@ -11,6 +11,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <span>
 #include <utility>
 #include <vector>
 
@@ -36,7 +37,7 @@ public:
     offsets_ = std::move(offsets);
     total_ = 0;
     for (const auto& p : parameters) total_ += p.size;
-    sum_.resize(total_, clipper_.sensitivity(neighbouring::add_remove));
+    sum_.resize(total_, largest_norm());
     const auto groups = static_cast<std::size_t>(clipper_.groups());
     members_.assign(groups, {});
     for (isize p = static_cast<isize>(parameters.size()) - 1; p >= 0; --p)
@@ -47,6 +48,7 @@ public:
     for (std::size_t g = 0; g < groups; ++g)
       if (members_[g].size() > 1) shared_row_[g] = rows_++;
     deferred_.resize(parameters.size());
+    if constexpr (LearningClipper<C>) side_.assign(static_cast<std::size_t>(clipper_.side_scalars()), 0.0);
   }
 
   void begin(const microbatch& m) {
@@ -100,6 +102,7 @@ public:
   void forget() noexcept {
     drop_views();
     counts_ = {};
+    std::fill(side_.begin(), side_.end(), 0.0);
   }
 
   /// Sets the sum to zero.
@@ -111,7 +114,14 @@ public:
   [[nodiscard]] const A& sum() const noexcept { return sum_; }
   [[nodiscard]] const private_counts& counts() const noexcept { return counts_; }
 
+  /// This rank's side scalars of a LearningClipper; empty for others.
+  [[nodiscard]] std::span<double> side() noexcept { return side_; }
+
 private:
+  [[nodiscard]] double largest_norm() const {
+    if constexpr (LearningClipper<C>) return clipper_.greatest_sensitivity();
+    else return clipper_.sensitivity(neighbouring::add_remove);
+  }
   void drop_views() noexcept {
     for (auto& s : deferred_) s = {};
   }
@@ -170,8 +180,9 @@ private:
         if (!std::isfinite(norm) || !std::isfinite(factor)) {
           factor = 0;
           ++counts_.non_finite;
-        } else if (scale < 1) {
-          ++counts_.clipped;
+        } else {
+          if (scale < 1) ++counts_.clipped;
+          if constexpr (LearningClipper<C>) clipper_.observe(g, norm, side_);
         }
       }
       factors_[static_cast<std::size_t>(i)] = factor;
@@ -191,6 +202,7 @@ private:
   std::vector<double> factors_;             // [samples]
   std::vector<deferred_source<A>> deferred_;
   private_counts counts_;
+  std::vector<double> side_;
   isize total_ = 0;
 };
 

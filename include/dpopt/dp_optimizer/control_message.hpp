@@ -7,8 +7,10 @@
 #include "dpopt/core/types.hpp"
 #include "dpopt/parameters/fingerprint.hpp"
 
-#include <array>
+#include <cstddef>
 #include <cstdint>
+#include <span>
+#include <vector>
 
 namespace dpopt {
 
@@ -29,16 +31,30 @@ struct step_declaration {
   }
 };
 
-/// Fixed length on every rank, summed over ranks in place.
-struct control_message {
-  std::array<double, 3> numbers{};
+/// Three numbers of our own and the clipper's side scalars; as long on every rank, summed over ranks in place.
+class control_message {
+public:
+  explicit control_message(isize side_scalars = 0) : numbers_(static_cast<std::size_t>(own + side_scalars), 0.0) {}
 
-  control_message(bool failed, double digest) : numbers{failed ? 1.0 : 0.0, digest, digest * digest} {}
+  /// Sets this rank's status; the side scalars are the clipper's, written through side().
+  void declare(bool failed, double digest) noexcept {
+    numbers_[0] = failed ? 1.0 : 0.0;
+    numbers_[1] = digest;
+    numbers_[2] = digest * digest;
+  }
+
+  [[nodiscard]] double* data() noexcept { return numbers_.data(); }
+  [[nodiscard]] isize size() const noexcept { return static_cast<isize>(numbers_.size()); }
+  [[nodiscard]] std::span<double> side() noexcept { return std::span(numbers_).subspan(own); }
 
   /// After the sum: whether any rank failed.
-  [[nodiscard]] bool any_failed() const noexcept { return numbers[0] > 0; }
+  [[nodiscard]] bool any_failed() const noexcept { return numbers_[0] > 0; }
   /// After the sum: W sum(d^2) = (sum d)^2 holds exactly if all d are equal (Cauchy-Schwarz).
-  [[nodiscard]] bool all_alike(int ranks) const noexcept { return numbers[2] * ranks == numbers[1] * numbers[1]; }
+  [[nodiscard]] bool all_alike(int ranks) const noexcept { return numbers_[2] * ranks == numbers_[1] * numbers_[1]; }
+
+private:
+  static constexpr isize own = 3;
+  std::vector<double> numbers_;
 };
 
 } // namespace dpopt

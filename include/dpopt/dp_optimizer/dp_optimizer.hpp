@@ -98,6 +98,8 @@ public:
   static_assert(AddressableNoise<noise_type> || !placement_type::needs_addressable,
                 "dpopt: with this placement all ranks must draw the same noise, but this mechanism's numbers depend on "
                 "the order of calls; use counter_gaussian or secure_gaussian, or placement root_before_reduction.");
+  static_assert(NoiseMechanism<noise_type, double> || !LearningClipper<clipper_type>,
+                "dpopt: a clipper that learns needs noise on real numbers, which this mechanism cannot add.");
 
   /// COLLECTIVE. Claims the parameters, checks every option, agrees with the other ranks on the configuration and
   /// shares the root's secret of the noise. Ranks that disagree, or of which one has a bad option, all throw.
@@ -348,6 +350,8 @@ private:
     std::vector<isize> offsets;
     for (isize p = 0; p < parameters_.count(); ++p) offsets.push_back(plan().offset(p));
     contributions_.bind(state_.parameters(), std::move(offsets));
+    if constexpr (LearningClipper<clipper_type>) static_cast<void>(gradient_multiplier()); // refuse early
+    control_ = control_message(std::ssize(contributions_.side()));
     for (auto& s : optimizer_state_) s.assign(static_cast<std::size_t>(plan().total()), T(0));
     posted_.reserve(static_cast<std::size_t>(plan().buckets().size()));
   }
@@ -422,7 +426,7 @@ private:
     const auto& bucket = plan().buckets()[static_cast<std::size_t>(k)];
     if constexpr (placement_type::before_reduction) {
       const share mine = placement_.before(communicator_.rank(), communicator_.size());
-      const double std_in_units = noise_.multiplier() * sensitivity() * mine.std_factor / contributions_.sum().unit();
+      const double std_in_units = gradient_multiplier() * sensitivity() * mine.std_factor / contributions_.sum().unit();
       if (std_in_units > 0) failure_.record([&] {
         for (isize p = bucket.lowest_parameter; p < bucket.lowest_parameter + bucket.members; ++p)
           noise_.add(where(p, 0, mine.lane), std_in_units, sum_of(p), parameters_[p].size());
@@ -438,15 +442,43 @@ private:
     if (last_skipped_) return false;
     failure_.record([&] { state_.require_step(); });
     while (const auto k = progress_.rest()) post(*k);
-    noise_std_ = noise_.multiplier() * sensitivity();
+    noise_std_ = gradient_multiplier() * sensitivity();
     last_iterations_ = state_.accumulated_iterations();
     divisor_ = scaling_.divisor(std::max<isize>(1, last_iterations_), communicator_.size());
     failure_.record([&] { probe_noise(); });
     charge();
     exchange_status();
     noise_step_ = steps_++; // the numbers of this step are never drawn again, whatever happens now
+    learn();
     phase_ = phase::reduced;
     return true;
+  }
+
+  /// A share of the noise on the clipper's side scalars, which are released with the gradients.
+  void add_side_noise(const share& mine) {
+    if constexpr (LearningClipper<clipper_type>) {
+      const double std = contributions_.clipper().side_std() * mine.std_factor;
+      if (std > 0)
+        failure_.record([&] {
+          noise_.add({purpose::side_scalars, mine.lane, noise_step_or_next(), 0, 0}, std, control_.side().data(),
+                     std::ssize(control_.side()));
+        });
+    }
+  }
+
+  /// Lets the clipper learn from its noisy scalars; this step's noise was fixed with the bounds before.
+  void learn() {
+    if constexpr (LearningClipper<clipper_type>) {
+      phase_ = phase::reduced; // the step's number is taken
+      add_side_noise(placement_.after(communicator_.rank(), communicator_.size()));
+      contributions_.clipper().learn(control_.side(), std::max<isize>(1, last_iterations_), communicator_.size());
+    }
+  }
+
+  /// What the gradients get of the noise multiplier that the accountant is told.
+  [[nodiscard]] double gradient_multiplier() const {
+    if constexpr (LearningClipper<clipper_type>) return contributions_.clipper().gradient_multiplier(noise_.multiplier());
+    else return noise_.multiplier();
   }
 
   /// Tells the accountant before anything is released. A failed step is charged too: on some rank noise may be out.
@@ -473,14 +505,16 @@ private:
   /// COLLECTIVE. Every rank returns, or every rank throws with the sums dropped.
   void exchange_status() {
     const step_declaration mine{steps_, last_iterations_, state_.sampling_rate(), noise_.multiplier(), sensitivity()};
-    control_message control(static_cast<bool>(failure_), failure_ ? 0.0 : mine.digest());
-    auto request = communicator_.start_sum(control.numbers.data(), std::ssize(control.numbers));
+    std::ranges::copy(contributions_.side(), control_.side().begin());
+    add_side_noise(placement_.before(communicator_.rank(), communicator_.size()));
+    control_.declare(static_cast<bool>(failure_), failure_ ? 0.0 : mine.digest());
+    auto request = communicator_.start_sum(control_.data(), control_.size());
     communicator_.wait(request);
     for (auto& r : posted_) communicator_.wait(r);
     posted_.clear();
-    const bool alike = control.all_alike(communicator_.size());
-    if (!control.any_failed() && alike) return;
-    if (!control.any_failed())
+    const bool alike = control_.all_alike(communicator_.size());
+    if (!control_.any_failed() && alike) return;
+    if (!control_.any_failed())
       failure_.record([&] {
         throw state_error(message("ranks differ in what they declared for step ", mine.step, "; this one has ", mine.iterations,
                                   " logical batches, sampling rate ", mine.sampling_rate, ", noise multiplier ",
@@ -631,6 +665,7 @@ private:
   base_type base_;
   accountant_type accountant_;
   bucket_progress progress_;
+  control_message control_;
   std::vector<typename communicator_type::request> posted_;
   std::array<std::vector<T>, slots> optimizer_state_;
   std::vector<T> own_gradients_;

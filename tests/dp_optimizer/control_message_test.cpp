@@ -1,0 +1,62 @@
+// SPDX-FileCopyrightText: The dpopt authors
+// SPDX-License-Identifier: Apache-2.0
+#include "dpopt/dp_optimizer/control_message.hpp"
+
+#include "support/catch.hpp"
+
+#include <cmath>
+#include <cstdint>
+#include <vector>
+
+using namespace dpopt;
+
+namespace {
+
+control_message sum_of(const std::vector<control_message>& messages) {
+  control_message total(false, 0);
+  for (const control_message& m : messages)
+    for (std::size_t k = 0; k < 3; ++k) total.numbers[k] += m.numbers[k];
+  return total;
+}
+
+const step_declaration usual{.step = 4, .iterations = 2, .sampling_rate = 0.01, .noise_multiplier = 1.1, .sensitivity = 3};
+
+} // namespace
+
+TEST_CASE("ranks that declare the same step are alike, whatever their number") {
+  for (int ranks = 1; ranks <= 100; ++ranks) {
+    const std::vector<control_message> all(static_cast<std::size_t>(ranks), control_message(false, usual.digest()));
+    REQUIRE(sum_of(all).all_alike(ranks));
+    REQUIRE_FALSE(sum_of(all).any_failed());
+  }
+}
+
+TEST_CASE("one rank that differs in anything is seen among any number of ranks") {
+  std::vector<step_declaration> others(5, usual);
+  others[0].step = 5;
+  others[1].iterations = 1;
+  others[2].sampling_rate = 0.02;
+  others[3].noise_multiplier = std::nextafter(1.1, 2);
+  others[4].sensitivity = 6;
+  for (const step_declaration& other : others)
+    for (const int ranks : {2, 3, 8, 64, 1000}) {
+      std::vector<control_message> all(static_cast<std::size_t>(ranks - 1), control_message(false, usual.digest()));
+      all.emplace_back(false, other.digest());
+      CHECK_FALSE(sum_of(all).all_alike(ranks));
+    }
+}
+
+TEST_CASE("one failed rank is seen by all") {
+  std::vector<control_message> all(4, control_message(false, usual.digest()));
+  all.emplace_back(true, 0.0);
+  CHECK(sum_of(all).any_failed());
+}
+
+TEST_CASE("a digest is a whole number of 20 bits, so that its square is exact") {
+  for (std::uint64_t step = 0; step < 1000; ++step) {
+    const double d = step_declaration{.step = step}.digest();
+    REQUIRE(d >= 0);
+    REQUIRE(d < 0x1p20);
+    REQUIRE(d == std::floor(d));
+  }
+}
