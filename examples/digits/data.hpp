@@ -82,12 +82,15 @@ inline images load(const std::string& file) {
   if (!in) throw dpopt::invalid_argument(dpopt::message(file, ": cannot be opened; give the data by --data FILE"));
   std::vector<std::array<int, pixels_per_image + 1>> rows;
   std::array<char, 1024> line{};
-  while (gzgets(in.get(), line.data(), static_cast<int>(line.size())) != nullptr)
-    rows.push_back(parse_line(line.data(), dpopt::message(file, ":", rows.size() + 1)));
-  int status = Z_OK;
-  const char* const text = gzerror(in.get(), &status);
-  if (status != Z_OK && status != Z_STREAM_END)
-    throw dpopt::invalid_argument(dpopt::message(file, ":", rows.size() + 1, ": ", text));
+  while (true) {
+    const bool more = gzgets(in.get(), line.data(), static_cast<int>(line.size())) != nullptr;
+    const std::string where = dpopt::message(file, ":", rows.size() + 1);
+    int status = Z_OK;
+    const char* const text = gzerror(in.get(), &status); // a cut file first gives half a line
+    if (status < 0) throw dpopt::invalid_argument(dpopt::message(where, ": ", text));
+    if (!more) break;
+    rows.push_back(parse_line(line.data(), where));
+  }
   if (rows.size() < 10)
     throw dpopt::invalid_argument(dpopt::message(file, ": ", rows.size(), " lines; 10 or more are needed"));
 

@@ -24,6 +24,9 @@ public:
   /// After each epoch. @param note accuracy and epsilon, as they are to be shown.
   void epoch(int epoch, int done, const std::string& note);
 
+  /// Whether a bar is drawn, so that space is short.
+  [[nodiscard]] bool is_bar() const noexcept { return bar_.has_value(); }
+
   /// Ends the bar's line, so that others may print.
   void close();
 

@@ -25,7 +25,7 @@ def main() -> None:
                 total=event["total"],
                 file=sys.stdout,
                 dynamic_ncols=True,
-                bar_format="{desc} |{bar}| {percentage:3.0f} % [{elapsed}, {remaining} left] {postfix}",
+                bar_format="{desc} |{bar}| [{remaining} left{postfix}]",
             )
         elif bar is not None:
             bar.set_description_str(event["epoch"], refresh=False)

@@ -27,9 +27,10 @@ std::string text(const char* format, double x) {
 /// JSON has no infinity: no privacy is null.
 ordered_json finite_or_null(double x) { return std::isfinite(x) ? ordered_json(x) : ordered_json(nullptr); }
 
-std::string epsilon_text(double epsilon, bool reproducible) {
+/// @param flag follows in brackets when the run is reproducible.
+std::string epsilon_text(double epsilon, bool reproducible, const std::string& flag = not_a_release) {
   if (!std::isfinite(epsilon)) return "none (no privacy)";
-  return text("%.3f", epsilon) + (reproducible ? std::string(" (") + not_a_release + ")" : "");
+  return text("%.3f", epsilon) + (reproducible ? " (" + flag + ")" : "");
 }
 
 std::ofstream opened(const std::string& file) {
@@ -81,7 +82,9 @@ report::report(const options& chosen, const run_facts& facts)
 void report::epoch(const epoch_result& r) {
   history_.push_back({r.epoch, r.accuracy, r.epsilon});
   std::string note = "accuracy " + text("%.1f %%", 100 * r.accuracy);
-  if (std::isfinite(r.epsilon)) note += "  epsilon " + epsilon_text(r.epsilon, facts_.reproducible);
+  if (std::isfinite(r.epsilon))
+    note +=
+        "  epsilon " + epsilon_text(r.epsilon, facts_.reproducible, progress_.is_bar() ? "not private" : not_a_release);
   if (r.private_) {
     note += "  private_loss " + text("%.3f", r.private_->loss) + "  private_clip_fraction " +
             text("%.2f", r.private_->clip_fraction);

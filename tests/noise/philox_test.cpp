@@ -13,11 +13,10 @@ namespace {
 
 using block = std::array<std::uint32_t, 4>;
 
-// The known answers that Random123 publishes for philox4x32 with 10 rounds; checked by the compiler as well.
-static_assert(philox4x32_10({0, 0, 0, 0}, {0, 0}) == block{0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8});
-
+// The known answers that Random123 publishes for philox4x32 with 10 rounds; the first is computed by the compiler.
 TEST_CASE("philox4x32_10 gives Random123's known answers") {
-  CHECK(philox4x32_10({0, 0, 0, 0}, {0, 0}) == block{0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8});
+  constexpr block zeros = philox4x32_10({0, 0, 0, 0}, {0, 0});
+  CHECK(zeros == block{0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8});
   CHECK(philox4x32_10({0xffffffff, 0xffffffff, 0xffffffff, 0xffffffff}, {0xffffffff, 0xffffffff}) ==
         block{0x408f276d, 0x41c83b0e, 0xa20bc7c6, 0x6d5451fd});
   CHECK(philox4x32_10({0x243f6a88, 0x85a308d3, 0x13198a2e, 0x03707344}, {0xa4093822, 0x299f31d0}) ==

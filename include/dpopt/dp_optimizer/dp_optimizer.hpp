@@ -96,8 +96,8 @@ public:
                 "dpopt: noise placed before the reduction is added in the accumulator's type, which this mechanism "
                 "cannot; use a floating accumulator or placement replicated.");
   static_assert(AddressableNoise<noise_type> || !placement_type::needs_addressable,
-                "dpopt: with this placement all ranks must draw the same noise, but this mechanism's numbers depend on "
-                "the order of calls; use counter_gaussian or secure_gaussian, or placement root_before_reduction.");
+                "dpopt: with this placement a rank's noise must follow from its address, but this mechanism's numbers depend "
+                "on the order of calls; use counter_gaussian or secure_gaussian, or placement root_before_reduction.");
   static_assert(NoiseMechanism<noise_type, double> || !LearningClipper<clipper_type>,
                 "dpopt: a clipper that learns needs noise on real numbers, which this mechanism cannot add.");
 
@@ -278,7 +278,7 @@ public:
   [[nodiscard]] double epsilon(double delta) const { return accountant_.epsilon(delta); }
   /// True when the noise comes from a seed that the user knows: then no epsilon protects anyone from the user.
   [[nodiscard]] bool reproducible() const {
-    if constexpr (SharesSecret<noise_type>) return noise_.reproducible();
+    if constexpr (requires { noise_.reproducible(); }) return noise_.reproducible();
     else return false;
   }
   /// The sentence to print: epsilon, delta, and a flag when the run is reproducible.
