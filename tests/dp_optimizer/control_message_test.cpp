@@ -12,10 +12,17 @@ using namespace dpopt;
 
 namespace {
 
-control_message sum_of(const std::vector<control_message>& messages) {
-  control_message total(false, 0);
-  for (const control_message& m : messages)
-    for (std::size_t k = 0; k < 3; ++k) total.numbers[k] += m.numbers[k];
+control_message declared(bool failed, double digest) {
+  control_message m;
+  m.declare(failed, digest);
+  return m;
+}
+
+control_message sum_of(std::vector<control_message> messages) {
+  control_message total = messages.back();
+  messages.pop_back();
+  for (control_message& m : messages)
+    for (isize k = 0; k < m.size(); ++k) total.data()[k] += m.data()[k];
   return total;
 }
 
@@ -25,7 +32,7 @@ const step_declaration usual{.step = 4, .iterations = 2, .sampling_rate = 0.01, 
 
 TEST_CASE("ranks that declare the same step are alike, whatever their number") {
   for (int ranks = 1; ranks <= 100; ++ranks) {
-    const std::vector<control_message> all(static_cast<std::size_t>(ranks), control_message(false, usual.digest()));
+    const std::vector<control_message> all(static_cast<std::size_t>(ranks), declared(false, usual.digest()));
     REQUIRE(sum_of(all).all_alike(ranks));
     REQUIRE_FALSE(sum_of(all).any_failed());
   }
@@ -40,16 +47,30 @@ TEST_CASE("one rank that differs in anything is seen among any number of ranks")
   others[4].sensitivity = 6;
   for (const step_declaration& other : others)
     for (const int ranks : {2, 3, 8, 64, 1000}) {
-      std::vector<control_message> all(static_cast<std::size_t>(ranks - 1), control_message(false, usual.digest()));
-      all.emplace_back(false, other.digest());
+      std::vector<control_message> all(static_cast<std::size_t>(ranks - 1), declared(false, usual.digest()));
+      all.push_back(declared(false, other.digest()));
       CHECK_FALSE(sum_of(all).all_alike(ranks));
     }
 }
 
 TEST_CASE("one failed rank is seen by all") {
-  std::vector<control_message> all(4, control_message(false, usual.digest()));
-  all.emplace_back(true, 0.0);
+  std::vector<control_message> all(4, declared(false, usual.digest()));
+  all.push_back(declared(true, 0.0));
   CHECK(sum_of(all).any_failed());
+}
+
+TEST_CASE("the clipper's side scalars ride along, and a new declaration leaves them alone") {
+  control_message m(2);
+  CHECK(m.size() == 5);
+  REQUIRE(m.side().size() == 2);
+  m.side()[0] = 3.5;
+  m.side()[1] = -1;
+  m.declare(true, 9);
+  CHECK(m.side()[0] == 3.5);
+  CHECK(m.side()[1] == -1);
+  CHECK(m.data()[3] == 3.5); // summed over ranks with the rest
+  CHECK(control_message().side().empty());
+  CHECK(control_message().size() == 3);
 }
 
 TEST_CASE("a digest is a whole number of 20 bits, so that its square is exact") {

@@ -32,6 +32,7 @@ struct journal {
     isize count = 0;
   };
   std::vector<noise_call> noise;
+  int trials = 0; ///< single numbers of std 1 that were drawn to see whether the stream is exhausted
   std::vector<gaussian_event> charged;
   std::vector<isize> sums;        ///< lengths of the collectives
   std::vector<std::string> order; ///< "charge", "noise", "sum", each named once in a row
@@ -53,7 +54,9 @@ struct probe_noise {
   [[nodiscard]] static std::string describe() { return "probe_noise"; }
   template <std::floating_point V>
   void add(const address& where, double std_in_units, V* x, isize count) {
-    if (log != nullptr) {
+    if (log != nullptr && count == 1 && std_in_units == 1) {
+      ++log->trials;
+    } else if (log != nullptr) {
       log->noise.push_back({where, std_in_units, count});
       log->note("noise");
     }

@@ -2,7 +2,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /// @file
 /// The Accumulator role: where clipped contributions are summed, and the type that crosses the wire. The accumulator
-/// calls the source, so it may ask for what it needs. Satisfied by running_sum<float>, running_sum<double>, integer_grid.
+/// calls the source, so it may ask for what it needs. Satisfied by running_sum and compensated_sum of float or
+/// double, integer_grid.
 ///
 /// Privacy contract: what a sample adds has at most the norm that its factor allows; converting to value_type never
 /// makes it larger. One unit of value_type stands for unit() in gradient units.
@@ -23,6 +24,15 @@ concept Accumulator = std::movable<A> && requires(A a, const A k, isize n, doubl
   { a.data() } -> std::same_as<typename A::value_type*>;
   { k.unit() } -> std::same_as<double>;
   { k.describe() } -> std::same_as<std::string>;
+};
+
+/// An accumulator that keeps more than the numbers it sends. seal() is called once a step for each range, after its last
+/// contribution and before noise or reduction: from then on data() holds all of it. clear() forgets everything, also what
+/// was not sealed yet: contributions that were dropped must not reappear in a later step.
+template <class A>
+concept SealedAccumulator = Accumulator<A> && requires(A a, isize first, isize count) {
+  a.seal(first, count);
+  a.clear();
 };
 
 /// Whether sources of type S can be added: at element `at` of the accumulator, samples `range`, factors[0 .. count).

@@ -1,16 +1,18 @@
 // SPDX-FileCopyrightText: The dpopt authors
 // SPDX-License-Identifier: Apache-2.0
 /// @file
-/// The value of max_grad_norm: one bound for all parameters, one a parameter in order, or one a parameter by name.
+/// The value of max_grad_norm: one bound for all parameters (or groups), one each in order, or one each by name.
 #pragma once
 
 #include "dpopt/clipping/norm_bound.hpp"
 #include "dpopt/parameters/parameter_view.hpp"
 
 #include <algorithm>
+#include <cmath>
 #include <initializer_list>
 #include <span>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -30,31 +32,32 @@ public:
     }
   }
 
-  /// One bound a parameter, in the order of `parameters`.
+  /// One bound a parameter, in the order of `parameters`; `kind` is what messages call one of them.
   /// @throw invalid_argument naming the parameter when a bound is missing, surplus, unknown or not a positive number.
-  [[nodiscard]] std::vector<double> resolve(std::span<const parameter_info> parameters) const {
-    if (values_.empty()) throw invalid_argument("max_grad_norm: not given; give one bound for all or one a parameter");
+  [[nodiscard]] std::vector<double> resolve(std::span<const parameter_info> parameters,
+                                            std::string_view kind = "parameter") const {
+    if (values_.empty()) throw invalid_argument(message("max_grad_norm: not given; give one bound for all or one a ", kind));
     std::vector<double> out(parameters.size(), for_all_ ? values_.front() : 0.0);
-    if (!names_.empty()) by_name(parameters, out);
-    else if (!for_all_) in_order(parameters, out);
+    if (!names_.empty()) by_name(parameters, kind, out);
+    else if (!for_all_) in_order(parameters, kind, out);
     for (std::size_t p = 0; p < out.size(); ++p) require_positive_bound(message("'", parameters[p].name, "'"), out[p]);
     return out;
   }
 
 private:
-  void in_order(std::span<const parameter_info> parameters, std::vector<double>& out) const {
+  void in_order(std::span<const parameter_info> parameters, std::string_view kind, std::vector<double>& out) const {
     if (values_.size() != parameters.size())
       throw invalid_argument(message("max_grad_norm: ", values_.size(), " bounds for ", parameters.size(),
-                                     " parameters; give one for all, one each, or name them"));
+                                     " ", kind, "s; give one for all, one each, or name them"));
     std::ranges::copy(values_, out.begin());
   }
 
-  void by_name(std::span<const parameter_info> parameters, std::vector<double>& out) const {
+  void by_name(std::span<const parameter_info> parameters, std::string_view kind, std::vector<double>& out) const {
     std::vector<bool> found(parameters.size(), false);
     for (std::size_t k = 0; k < names_.size(); ++k) {
       const auto at = std::ranges::find(parameters, names_[k], &parameter_info::name);
       if (at == parameters.end())
-        throw invalid_argument(message("max_grad_norm: no parameter is named '", names_[k], "'"));
+        throw invalid_argument(message("max_grad_norm: no ", kind, " is named '", names_[k], "'"));
       const auto p = static_cast<std::size_t>(at - parameters.begin());
       if (found[p]) throw invalid_argument(message("max_grad_norm: '", names_[k], "' is given twice"));
       found[p] = true;
@@ -68,5 +71,12 @@ private:
   std::vector<std::string> names_;
   bool for_all_ = false;
 };
+
+/// Norm of a contribution whose groups are all at their bounds: sqrt(sum of C_g^2), the sensitivity for add/remove.
+[[nodiscard]] inline double joint_bound(std::span<const double> bounds) noexcept {
+  double squares = 0;
+  for (const double c : bounds) squares += c * c;
+  return std::sqrt(squares);
+}
 
 } // namespace dpopt

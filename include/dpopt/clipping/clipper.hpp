@@ -2,13 +2,16 @@
 // SPDX-License-Identifier: Apache-2.0
 /// @file
 /// The Clipper role: bounds what one sample can add. A clipper is a grouping (which parameters share a norm) and a rule
-/// (norm to factor). Satisfied by flat, per_layer.
+/// (norm to factor). Groupings: flat, per_layer, per_group. Rules around a grouping: automatic, psac, drop_above; without
+/// one, norm_bound. Around both: unit_norm. Outermost, one of what moves the bounds: adaptive, scheduled.
 ///
 /// Privacy contract: with factors from rule(g), the sum over samples of all groups' contributions moves by at most
 /// sensitivity(relation) in L2 norm between neighbouring data sets. Noise and accountant use that number; nobody
 /// multiplies by hand.
 #pragma once
 
+#include "dpopt/clipping/norm_bound.hpp"
+#include "dpopt/core/schedules.hpp"
 #include "dpopt/core/types.hpp"
 #include "dpopt/parameters/parameter_view.hpp"
 
@@ -37,21 +40,35 @@ concept BoundedClipper = Clipper<C> && requires(const C k, isize g) {
   { k.bound(g) } -> std::same_as<double>;
 };
 
+/// A clipper whose bounds an outer one may move between steps: flat, per_layer, per_group and what decorates them.
+template <class C>
+concept AdjustableClipper = BoundedClipper<C> && requires(C c, const C k, isize g, std::span<const double> bounds) {
+  { k.clip_norm(g) } -> std::same_as<double>; // the grouping's C_g, whatever rules make of it
+  c.set_clip_norms(bounds);                   // one a group, > 0; after bind()
+};
+
 /// A clipper that learns from noisy scalars of its own, released together with the gradients of every step.
 ///
-/// Privacy contract: one unit of privacy moves each side scalar by at most 1/2 (add/remove); noise of side_std() is added
-/// to each, once, and gradient_multiplier(z) is what is left for the gradients so that both together cost no more than
-/// one Gaussian mechanism with multiplier z. The accountant is told z.
+/// Privacy contract: one unit of privacy moves each side scalar by at most 1/2 (add/remove, zero-out; twice that for
+/// replace-one, as it moves the gradients by twice their bound). Noise of side_std(relation), in proportion, is added to
+/// each, once, and gradient_multiplier(z) is what is left for the gradients so that both together cost no more than one
+/// Gaussian mechanism with multiplier z. The accountant is told z.
 template <class C>
 concept LearningClipper =
     Clipper<C> && requires(C c, const C k, isize g, double norm, std::span<double> side, std::span<const double> noisy,
-                           isize iterations, int ranks, double multiplier) {
+                           isize iterations, int ranks, double multiplier, neighbouring relation) {
       { k.side_scalars() } -> std::same_as<isize>;                       // after bind(); fixed
       k.observe(g, norm, side);                                          // a unit with finite norm and weight not 0
-      { k.side_std() } -> std::same_as<double>;                          // of the noise on each side scalar
+      { k.side_std(relation) } -> std::same_as<double>;                  // of the noise on each side scalar
       { k.gradient_multiplier(multiplier) } -> std::same_as<double>;     // throws invalid_argument if nothing is left
       { k.greatest_sensitivity() } -> std::same_as<double>;              // add/remove, over all bounds it may learn
       c.learn(noisy, iterations, ranks);                                 // once a released step, alike on all ranks
     };
+
+/// What a rule can be put around: bounds that stand still, and no rule of its own yet.
+template <class C>
+concept Grouping = BoundedClipper<C> && !LearningClipper<C> && !FollowsSteps<C> && requires(const C k, isize g) {
+  { k.rule(g) } -> std::same_as<norm_bound>;
+};
 
 } // namespace dpopt

@@ -8,10 +8,12 @@
 #include "dpopt/clipping/norm_bound.hpp"
 
 #include <limits>
+#include <span>
+#include <string>
 
 namespace dpopt {
 
-/// sensitivity = C for add/remove, 2 C for replace-one. A sample with a non-finite number anywhere adds nothing
+/// sensitivity = C for add/remove and zero-out, 2 C for replace-one. A sample with a non-finite number anywhere adds nothing
 /// anywhere. Factors wait for the last parameter's norm, so sources must stay alive until then.
 struct flat {
   using role = roles::clipper;
@@ -22,12 +24,14 @@ struct flat {
   [[nodiscard]] isize group_of(isize) const noexcept { return 0; }
   [[nodiscard]] norm_bound rule(isize) const noexcept { return {max_grad_norm}; }
   [[nodiscard]] double bound(isize) const noexcept { return max_grad_norm; }
+  [[nodiscard]] double clip_norm(isize) const noexcept { return max_grad_norm; }
+  void set_clip_norms(std::span<const double> bounds) noexcept { max_grad_norm = bounds[0]; }
   [[nodiscard]] double sensitivity(neighbouring relation) const noexcept {
-    return relation == neighbouring::replace_one ? 2 * max_grad_norm : max_grad_norm;
+    return contributions_changed(relation) * max_grad_norm;
   }
   [[nodiscard]] std::string describe() const { return message("flat(max_grad_norm=", max_grad_norm, ")"); }
 };
 
-static_assert(BoundedClipper<flat>);
+static_assert(AdjustableClipper<flat> && Grouping<flat>);
 
 } // namespace dpopt

@@ -8,11 +8,14 @@
 #include "dpopt/clipping/clip_bounds.hpp"
 #include "dpopt/clipping/clipper.hpp"
 
-#include <cmath>
+#include <algorithm>
+#include <span>
+#include <string>
+#include <vector>
 
 namespace dpopt {
 
-/// sensitivity = sqrt(sum of C_l^2) for add/remove, twice that for replace-one. A non-finite number in one layer drops
+/// sensitivity = sqrt(sum of C_l^2) for add/remove and zero-out, twice that for replace-one. A non-finite number in one layer drops
 /// the sample from that layer; give it weight 0 to drop it everywhere. Each parameter is clipped as soon as it arrives.
 struct per_layer {
   using role = roles::clipper;
@@ -25,10 +28,10 @@ struct per_layer {
   [[nodiscard]] isize group_of(isize p) const noexcept { return p; }
   [[nodiscard]] norm_bound rule(isize g) const noexcept { return {bounds_[static_cast<std::size_t>(g)]}; }
   [[nodiscard]] double bound(isize g) const noexcept { return bounds_[static_cast<std::size_t>(g)]; }
+  [[nodiscard]] double clip_norm(isize g) const noexcept { return bound(g); }
+  void set_clip_norms(std::span<const double> bounds) noexcept { std::ranges::copy(bounds, bounds_.begin()); }
   [[nodiscard]] double sensitivity(neighbouring relation) const noexcept {
-    double squares = 0;
-    for (const double c : bounds_) squares += c * c;
-    return std::sqrt(squares) * (relation == neighbouring::replace_one ? 2 : 1);
+    return contributions_changed(relation) * joint_bound(bounds_);
   }
   [[nodiscard]] std::string describe() const {
     std::string out = "per_layer(max_grad_norm=[";
@@ -39,6 +42,6 @@ struct per_layer {
   std::vector<double> bounds_ = {}; ///< filled by bind(); one a parameter
 };
 
-static_assert(BoundedClipper<per_layer>);
+static_assert(AdjustableClipper<per_layer> && Grouping<per_layer>);
 
 } // namespace dpopt

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <cstddef>
+#include <string_view>
 
 namespace dpopt {
 
@@ -22,7 +23,22 @@ struct samples {
 enum class neighbouring {
   add_remove,  ///< one unit of privacy more or less: the sum moves by at most the bound
   replace_one, ///< one unit exchanged for another: the sum moves by at most twice the bound
+  zero_out,    ///< one unit exchanged for an empty one that adds nothing, as weight 0: at most the bound, public count
 };
+
+/// How many bounded contributions differ between neighbours.
+[[nodiscard]] constexpr double contributions_changed(neighbouring relation) noexcept {
+  return relation == neighbouring::replace_one ? 2 : 1;
+}
+
+[[nodiscard]] constexpr std::string_view name_of(neighbouring relation) noexcept {
+  switch (relation) {
+  case neighbouring::add_remove: return "add_remove";
+  case neighbouring::replace_one: return "replace_one";
+  case neighbouring::zero_out: break;
+  }
+  return "zero_out";
+}
 
 /// How the trainer's loss is reduced over samples; decides the divisor of the release, as in Opacus.
 enum class loss_reduction { mean, sum };

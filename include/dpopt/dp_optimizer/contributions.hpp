@@ -106,7 +106,15 @@ public:
   }
 
   /// Sets the sum to zero.
-  void clear_sum() noexcept { std::fill_n(sum_.data(), total_, typename A::value_type{}); }
+  void clear_sum() noexcept {
+    if constexpr (SealedAccumulator<A>) sum_.clear();
+    else std::fill_n(sum_.data(), total_, typename A::value_type{});
+  }
+
+  /// The sum's elements [first, first + count) are complete and go to the other ranks.
+  void seal(isize first, isize count) noexcept {
+    if constexpr (SealedAccumulator<A>) sum_.seal(first, count);
+  }
 
   [[nodiscard]] C& clipper() noexcept { return clipper_; }
   [[nodiscard]] const C& clipper() const noexcept { return clipper_; }

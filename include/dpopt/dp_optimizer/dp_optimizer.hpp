@@ -147,6 +147,7 @@ public:
                   "dpopt: this accumulator needs each sample by itself (copy_sample), which this source cannot give; use "
                   "running_sum.");
     failure_.record([&] {
+      if constexpr (CheckedSource<S>) state_.require_sound(p, source.problem());
       state_.arrive(p, source.batch(), source.size());
       if constexpr (schedule_type::deferred) contributions_.defer(p, source);
       else contributions_.add(p, source, [this](isize q) { contributed(q); });
@@ -296,6 +297,14 @@ public:
   }
   /// The released gradient of parameter p after pre_step() or inside the step hook.
   [[nodiscard]] std::span<const T> released_gradient(isize p) { return gradient(p); }
+  /// State array `slot` of the elementwise base optimizer for parameter p, such as exponential_average's average; changes
+  /// with each step. Computed from released gradients alone, so public. @throw invalid_argument for an unknown p or slot.
+  [[nodiscard]] std::span<const T> optimizer_slot(isize p, std::size_t slot) const {
+    if (p < 0 || p >= parameters_.count() || slot >= slots)
+      throw invalid_argument(message("optimizer_slot: parameter ", p, ", slot ", slot, " does not exist; there are ",
+                                     parameters_.count(), " parameters of ", slots, " slots"));
+    return std::span(optimizer_state_[slot]).subspan(static_cast<std::size_t>(plan().offset(p)), parameters_[p].value.size());
+  }
   /// PRIVATE: counts of samples on this rank in the last step. Not covered by any epsilon.
   [[nodiscard]] const private_counts& private_sample_counts() const noexcept { return last_counts_; }
 
@@ -424,6 +433,7 @@ private:
   /// Starts the reduction of bucket k, with this rank's share of noise if the placement is before the reduction.
   void post(isize k) {
     const auto& bucket = plan().buckets()[static_cast<std::size_t>(k)];
+    contributions_.seal(bucket.first, bucket.size);
     if constexpr (placement_type::before_reduction) {
       const share mine = placement_.before(communicator_.rank(), communicator_.size());
       const double std_in_units = gradient_multiplier() * sensitivity() * mine.std_factor / contributions_.sum().unit();
@@ -485,8 +495,8 @@ private:
   void charge() {
     if (!state_.empty()) last_rate_ = state_.sampling_rate();
     const gaussian_event event{noise_.multiplier(), last_rate_, 1, options_.relation};
-    if (failure_) accountant_.record(event);
-    else failure_.record([&] { accountant_.record(event); });
+    failure second; // of which nobody hears: the step's own comes first
+    (failure_ ? second : failure_).record([&] { accountant_.record(event); });
   }
 
   /// Draws the last number that this step will need and throws it away, so that an exhausted stream is an error of all
@@ -552,10 +562,16 @@ private:
     release_tile(sum_of(p) + first, count, where(p, first, mine.lane), k, noise_, out);
   }
 
+  /// The base optimizer's constants of this step; it may ask to be told the noise.
+  [[nodiscard]] auto step_constants() const {
+    if constexpr (NoiseAwareOptimizer<base_type, T>) return base_.at(updates_, noise_std());
+    else return base_.at(updates_);
+  }
+
   /// ONE pass over the parameters: noise, scale and update on a tile that stays in L1.
   void release_and_update() {
     if constexpr (elementwise) {
-      const auto constants = base_.at(updates_);
+      const auto constants = step_constants();
       std::array<T, release_tile_elements> tile;
       for (isize p = 0; p < parameters_.count(); ++p)
         for_each_tile(p, [&](isize first, isize count) {
@@ -577,7 +593,7 @@ private:
 
   void update_from_gradients() {
     if constexpr (elementwise) {
-      const auto constants = base_.at(updates_);
+      const auto constants = step_constants();
       for (isize p = 0; p < parameters_.count(); ++p)
         constants.update(parameters_[p].value.data(), gradient(p).data(), state_tile(p, 0), parameters_[p].size());
     } else {

@@ -54,8 +54,7 @@ struct materialized {
     for (isize k = 0; k < count; ++k) out[k] = scale * static_cast<double>(g[k]);
   }
 
-private:
-  [[nodiscard]] const U* row(isize i) const noexcept { return rows + i * stride; }
+  [[nodiscard]] const U* row(isize sample) const noexcept { return rows + sample * stride; }
 };
 
 static_assert(PerSampleGradients<materialized<float>, float> && SampleAccess<materialized<float>>);

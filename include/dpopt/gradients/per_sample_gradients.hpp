@@ -3,7 +3,8 @@
 /// @file
 /// The PerSampleGradients role: a trivially copyable view of ONE parameter's per-sample gradients of one microbatch.
 ///
-/// Satisfied by materialized, linear_weight, and your own layer's struct. The library never asks for a
+/// Satisfied by materialized, linear_weight, callback, the combinations tied, units and preconditioned, and your own
+/// layer's struct. The library never asks for a
 /// [samples x parameters] tensor; it asks two questions, each over a range of samples.
 ///
 /// Privacy contract:
@@ -13,12 +14,14 @@
 ///  - |what is added| <= factor x gradient in norm: use rounded_down() to narrow a factor.
 #pragma once
 
+#include "dpopt/core/error.hpp"
 #include "dpopt/core/types.hpp"
 #include "dpopt/core/workspace.hpp"
 
 #include <cmath>
 #include <concepts>
 #include <limits>
+#include <string>
 #include <type_traits>
 
 namespace dpopt {
@@ -37,11 +40,34 @@ concept PerSampleGradients =
       s.add_weighted_sum(range, factors, out, scratch);     // out[0 .. size) += sum_i factors[i] g_i
     };
 
-/// Optional: one sample's gradient by itself, which the integer grid and test oracles need.
+/// Optional: one sample's gradient by itself, for exact accumulators, combinations of sources and test oracles.
+///
+/// Contract: at scale 1 the numbers of a whole sample have no larger norm than add_squared_norms says, up to two
+/// roundings each; scale adds at most one more; they depend on the sample alone, not on which part is asked for.
 template <class S>
 concept SampleAccess = requires(const S s, isize sample, isize first, isize count, double scale, double* out) {
   s.copy_sample(sample, first, count, scale, out); // out[k] = scale * g_sample[first + k]
 };
+
+/// Optional: a sample's gradient lies in memory as it is, row(sample)[0 .. size).
+template <class S>
+concept RowAccess = requires(const S s, isize sample) {
+  { static_cast<double>(*s.row(sample)) };
+};
+
+/// Optional: a source that can be put together wrongly says what is wrong, in one sentence, or nothing. gradient_ready
+/// asks before anything else, and step() raises it on all ranks with the parameter's name.
+template <class S>
+concept CheckedSource = requires(const S s) {
+  { s.problem() } -> std::same_as<std::string>;
+};
+
+/// What is wrong with a source; empty when nothing is known to be.
+template <class S>
+[[nodiscard]] std::string source_problem(const S& source) {
+  if constexpr (CheckedSource<S>) return source.problem();
+  else return {};
+}
 
 /// The type in which a factor meets a source's numbers: double where they are wider than the sum, because 1e100 has no
 /// float although its clipped share has.

@@ -3,7 +3,8 @@
 /// @file
 /// The BaseOptimizer role: what is done with the released (noisy, scaled) gradient.
 ///
-/// Two kinds. *Elementwise* (sgd, adam, adamw, amsgrad, rmsprop, adagrad): constants once a step, then a pure function
+/// Two kinds. *Elementwise* (sgd, adam, adamw, amsgrad, adam_bc, rmsprop, adagrad, and
+/// the decorators exponential_average and scale_then_privatize): constants once a step, then a pure function
 /// on tiles, which step() fuses with noise and scaling. *Whole-parameter* (a lambda, LARS, LAMB): called once a
 /// parameter with its released gradient. Whatever it does is post-processing and costs no privacy.
 #pragma once
@@ -29,6 +30,12 @@ concept ElementwiseOptimizer =
       b.at(t).update(x, g, s, n);
       requires std::is_trivially_copyable_v<decltype(b.at(t))>; // crosses into kernels by value
     };
+
+/// An elementwise optimizer that wants to know the standard deviation of the noise on each number of this step's
+/// gradient, which is public. Where it has this at(), step() calls it instead of the other.
+template <class B, class T>
+concept NoiseAwareOptimizer =
+    ElementwiseOptimizer<B, T> && requires(const B b, std::uint64_t t, double noise_std) { b.at(t, noise_std); };
 
 /// One parameter as a whole-parameter optimizer sees it.
 template <class T>
