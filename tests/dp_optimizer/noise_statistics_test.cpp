@@ -243,6 +243,7 @@ TEST_CASE("the std follows the sensitivity of the relation and of the clipper, a
     check_noise(model.released(), multiplier * expected / 10);
   };
   released(per_layer{bounds}, neighbouring::add_remove, whole_sensitivity);
+  released(per_layer{bounds}, neighbouring::zero_out, whole_sensitivity);
   released(per_layer{bounds}, neighbouring::replace_one, 2 * whole_sensitivity);
   released(flat{0.7}, neighbouring::add_remove, 0.7);
   released(flat{0.7}, neighbouring::replace_one, 1.4);

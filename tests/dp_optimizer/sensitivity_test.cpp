@@ -181,13 +181,14 @@ void one_record_alone_is_within(const Clip& clipper, const std::vector<record>& 
   }
 }
 
-/// Every record of the batch removed, and replaced by its opposite and by another one.
+/// Every record of the batch removed, zeroed out, and replaced by its opposite and by another one.
 template <class U, class Sum, class When = as_ready, class Clip>
 void batch_moves_within(const Clip& clipper, const batch& records, const record& other) {
   Clip bound = clipper;
   const std::vector<parameter_info> infos{{"weight", inputs * outputs}, {"bias", outputs}, {"table", table}};
   bound.bind(infos);
   const double once = bound.sensitivity(neighbouring::add_remove);
+  const double zeroed = bound.sensitivity(neighbouring::zero_out);
   const double twice = bound.sensitivity(neighbouring::replace_one);
   double rounding = 0;
   if constexpr (!std::is_same_v<Sum, integer_grid>) {
@@ -200,6 +201,8 @@ void batch_moves_within(const Clip& clipper, const batch& records, const record&
     changed.erase(changed.begin() + static_cast<std::ptrdiff_t>(i));
     CHECK(within(norm(whole, sums_of<U, Sum, When>(clipper, changed)), once + rounding));
     changed = records;
+    changed[i] = constant(0, 0, 0);
+    CHECK(within(norm(whole, sums_of<U, Sum, When>(clipper, changed)), zeroed + rounding));
     changed[i] = opposite(records[i]);
     CHECK(within(norm(whole, sums_of<U, Sum, When>(clipper, changed)), twice + rounding));
     changed[i] = other;
@@ -218,6 +221,7 @@ void bound_is_reached(const Clip& clipper) {
   const double removed = norm(whole, sums_of<U, Sum>(clipper, {constant(1, 1, 1)}));
   const double replaced = norm(whole, sums_of<U, Sum>(clipper, {opposite(large), constant(1, 1, 1)}));
   CHECK(removed >= bound.sensitivity(neighbouring::add_remove) * (1 - 1e-5));
+  CHECK(removed >= bound.sensitivity(neighbouring::zero_out) * (1 - 1e-5));
   CHECK(replaced >= bound.sensitivity(neighbouring::replace_one) * (1 - 1e-5));
 }
 
@@ -294,6 +298,23 @@ TEST_CASE("a small bound holds for a linear layer of huge inputs and subnormal o
         INFO(quanta << " quanta, inputs of " << a << ", bound " << c);
         CHECK(within(norm(sums_of<float, running_sum<float>>(per_layer{{c, 1.0, 1.0}}, {constant(a, e, 0)})[0]), c));
       }
+  }
+}
+
+TEST_CASE("the bound holds for a large parameter, whose norm is the rounded sum of many squares") {
+  constexpr isize n = isize{1} << 18; // of equal numbers, so that all roundings may be down; sqrt(n) is exact
+  std::vector<double> value(n), sum(n), row(n);
+  const std::vector<parameter_view<double>> views{{"w", value, sum}};
+  dp_optimizer opt(views, dp_options{}, flat{flat_bound}, running_sum<double>{}, counter_gaussian{.noise_multiplier = 0},
+                   unscaled{}, no_accountant{});
+  random_numbers random(14);
+  for (int k = 0; k < 12; ++k) {
+    row.assign(row.size(), random.in(1e6, 9e6)); // so large that 1e-6 beside the norm is nothing
+    opt.begin({.samples = 1});
+    opt.gradient_ready(0, materialized<double>(row.data(), 1, n));
+    opt.pre_step();
+    REQUIRE(sum == std::vector<double>(row.size(), sum[0]));
+    CHECK(within(sum[0] * 512, flat_bound));
   }
 }
 

@@ -270,7 +270,8 @@ inline constexpr std::array all_differences{
     difference{"base optimizer", "nesterov"},
     difference{"base optimizer", "another one"},
     difference{"schedule", "schedule"},
-    difference{"neighbouring", "relation"},
+    difference{"neighbouring", "add_remove"},
+    difference{"neighbouring", "zero_out"},
     difference{"bucket_elements", "buckets"},
     difference{"generator seed", "seed"},
     difference{"parameter values", "value"},
@@ -304,7 +305,9 @@ void construct(C comm, bool other, std::string_view what) {
   for (std::size_t p = 0; p < names.size(); ++p) narrow_views.push_back({names[p], narrow[p]});
 
   dp_options other_options{.bucket_elements = is("buckets") ? 3 : 4};
-  if (is("relation")) other_options.relation = neighbouring::replace_one;
+  other_options.relation = is("add_remove") ? neighbouring::add_remove
+                           : is("zero_out") ? neighbouring::zero_out
+                                            : neighbouring::replace_one;
   const sgd base{.learning_rate = is("learning rate") ? 0.2 : 0.1,
                  .momentum = is("momentum") ? 0.8 : 0.9,
                  .nesterov = is("nesterov")};

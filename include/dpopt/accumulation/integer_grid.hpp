@@ -7,7 +7,7 @@
 
 #include "dpopt/accumulation/accumulator.hpp"
 #include "dpopt/core/error.hpp"
-#include "dpopt/gradients/per_sample_gradients.hpp"
+#include "dpopt/gradients/sample_tiles.hpp"
 
 #include <algorithm>
 #include <cmath>
@@ -17,9 +17,18 @@
 namespace dpopt {
 
 /// Clipped contributions are rounded TOWARDS ZERO on a grid of 2^-fraction_bits of the power of two above the largest
-/// norm, so no norm grows. max_units is the greatest number of samples that a step of all ranks can hold (the size of
-/// the data set is always enough): resize() refuses settings in which that many could overflow 64 bits. Beyond it sums
-/// wrap around, as an error would depend on the data.
+/// norm. max_units is the greatest number of samples that a step of all ranks can hold (the size of the data set is
+/// always enough): resize() refuses settings in which that many could overflow 64 bits. Beyond it sums wrap around, as an
+/// error would depend on the data.
+///
+/// Any source with copy_sample will do, also a factored one: what is rounded is the sample's gradient as copy_sample
+/// writes it, never a sum of products. With f the factor, n the norm, C the largest norm and u the unit:
+///  - no norm grows: |written number| <= f' |g| (1 + eps)^2 with f' = rounded_down(f), hence <= f |g|, where dividing by
+///    u is exact, and rounding towards zero only shrinks; so the rounded contribution has norm <= f n <= C;
+///  - no overflow: C < 2^fraction_bits u, so each number is below 2^fraction_bits, and max_units of them below 2^62. A
+///    number that a source gets wrong (an overflow within it) is larger, or NaN, and adds nothing: the bound on the sum
+///    does not hang on the source;
+///  - same bits: each number depends on its sample and factor alone, and integer sums on no order at all.
 class integer_grid {
 public:
   using role = roles::accumulator;
@@ -39,6 +48,7 @@ public:
     int exponent = 0;
     std::frexp(largest_norm, &exponent); // largest_norm < 2^exponent
     unit_ = std::ldexp(1.0, exponent - fraction_bits_);
+    limit_ = std::ldexp(1.0, fraction_bits_);
     if (!std::isnormal(unit_))
       throw invalid_argument(message("integer_grid: the clipper's bound ", largest_norm, " is too small for ", fraction_bits_,
                                      " fraction_bits"));
@@ -53,29 +63,32 @@ public:
 
   template <SampleAccess S>
   void add(isize at, const S& source, samples range, const double* factors, workspace& scratch) {
-    constexpr isize tile = 512;
     const workspace::scope scope(scratch);
-    double* scaled = scratch.take<double>(tile);
+    const double per_unit = 1 / unit_; // exact, as is each product with it: powers of two
+    const isize tile = sample_tile(source);
+    double* const scaled = scratch.take<double>(tile);
     for (isize i = 0; i < range.count; ++i) {
       if (factors[i] == 0) continue;
-      const double to_grid = rounded_down<double>(factors[i]) / unit_; // exact: unit is a power of two
+      const double factor = rounded_down<double>(factors[i]);
       for (isize first = 0; first < source.size(); first += tile) {
         const isize count = std::min(tile, source.size() - first);
-        source.copy_sample(range.first + i, first, count, to_grid, scaled);
-        for (isize k = 0; k < count; ++k) wrapping_add(sums_[static_cast<std::size_t>(at + first + k)], scaled[k]);
+        source.copy_sample(range.first + i, first, count, factor, scaled);
+        for (isize k = 0; k < count; ++k) wrapping_add(sums_[static_cast<std::size_t>(at + first + k)], scaled[k] * per_unit);
       }
     }
   }
 
 private:
-  static void wrapping_add(value_type& sum, double x) noexcept {
-    const auto towards_zero = static_cast<value_type>(x); // |x| < 2^62: the factor bounds it
+  void wrapping_add(value_type& sum, double x) const noexcept {
+    if (!(std::abs(x) < limit_)) return; // no clipped number: see above
+    const auto towards_zero = static_cast<value_type>(x);
     sum = static_cast<value_type>(static_cast<std::uint64_t>(sum) + static_cast<std::uint64_t>(towards_zero));
   }
 
   int fraction_bits_;
   double max_units_;
   double unit_ = 0;
+  double limit_ = 0; // 2^fraction_bits
   std::vector<value_type> sums_;
 };
 

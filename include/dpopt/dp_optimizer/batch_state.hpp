@@ -56,9 +56,8 @@ public:
 
   /// @throw invalid_argument naming the parameter when its source finds a fault with itself.
   void require_sound(isize p, const std::string& problem) const {
-    if (problem.empty()) return;
-    const bool known = p >= 0 && p < static_cast<isize>(parameters_.size());
-    throw invalid_argument(message("gradient of '", known ? parameters_[static_cast<std::size_t>(p)].name : "?", "': ", problem));
+    if (problem.empty() || p < 0 || p >= static_cast<isize>(parameters_.size())) return; // arrive() refuses the latter
+    throw invalid_argument(message("gradient of '", parameters_[static_cast<std::size_t>(p)].name, "': ", problem));
   }
 
   /// Notes that parameter p has no gradient in this microbatch (an unused branch): zero for every sample.

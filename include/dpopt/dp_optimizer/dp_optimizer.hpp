@@ -300,10 +300,11 @@ public:
   /// State array `slot` of the elementwise base optimizer for parameter p, such as exponential_average's average; changes
   /// with each step. Computed from released gradients alone, so public. @throw invalid_argument for an unknown p or slot.
   [[nodiscard]] std::span<const T> optimizer_slot(isize p, std::size_t slot) const {
-    if (p < 0 || p >= parameters_.count() || slot >= slots)
-      throw invalid_argument(message("optimizer_slot: parameter ", p, ", slot ", slot, " does not exist; there are ",
-                                     parameters_.count(), " parameters of ", slots, " slots"));
-    return std::span(optimizer_state_[slot]).subspan(static_cast<std::size_t>(plan().offset(p)), parameters_[p].value.size());
+    if constexpr (slots > 0)
+      if (p >= 0 && p < parameters_.count() && slot < slots)
+        return std::span(optimizer_state_[slot]).subspan(static_cast<std::size_t>(plan().offset(p)), parameters_[p].value.size());
+    throw invalid_argument(message("optimizer_slot: parameter ", p, ", slot ", slot, " does not exist; there are ",
+                                   parameters_.count(), " parameters with ", slots, " slots each"));
   }
   /// PRIVATE: counts of samples on this rank in the last step. Not covered by any epsilon.
   [[nodiscard]] const private_counts& private_sample_counts() const noexcept { return last_counts_; }
@@ -379,7 +380,7 @@ private:
             {"scaling", scaling_.describe()},
             {"base optimizer", text_of(base_)},
             {"schedule", schedule_type::deferred ? "at_step" : "as_ready"},
-            {"neighbouring", options_.relation == neighbouring::add_remove ? "add_remove" : "replace_one"},
+            {"neighbouring", std::string(name_of(options_.relation))},
             {"bucket_elements", message(options_.bucket_elements)}};
   }
 

@@ -22,8 +22,7 @@ namespace dpopt {
 /// weights are one a unit. An empty unit has gradient zero; a NaN in one record drops its unit.
 ///
 /// All records of a unit belong in one microbatch of a step on one rank: what arrives in two is two units to the clipper.
-/// `scale` is public: it may depend on K, never on a unit's actual number of records (that is a mean over private counts,
-/// whose bound is the clipper's as well, but which is no longer the gradient of the summed loss).
+/// `scale` is one public number for all units, such as 1/K.
 template <SampleAccess S>
 struct units {
   S records;
@@ -49,19 +48,11 @@ struct units {
 
   [[nodiscard]] std::string problem() const {
     if (std::string text = source_problem(records); !text.empty()) return text;
-    if (!std::isfinite(scale)) return message("units: scale is ", scale, "; give a finite number");
-    if (offsets == nullptr) {
-      if (each >= 1 && count * each == records.batch()) return {};
+    if (offsets == nullptr && each > 0 && count * each != records.batch())
       return message("units: ", records.batch(), " records do not make units of ", each, "; give a number that divides it");
-    }
-    if (count < 0) return "units: no offsets; give one more than there are units";
-    if (offsets[0] != 0) return message("units: offsets[0] is ", offsets[0], "; the first unit begins at record 0");
-    for (isize u = 0; u < count; ++u)
-      if (offsets[u + 1] < offsets[u])
-        return message("units: offsets[", u + 1, "] is ", offsets[u + 1], ", below the one before it; sort records by unit");
-    if (offsets[count] == records.batch()) return {};
-    return message("units: the last offset is ", offsets[count], ", but there are ", records.batch(),
-                   " records; every record belongs to a unit");
+    if (offsets == nullptr && each <= 0) return message("units: ", each, " records a unit; give 1 or more");
+    if (!std::isfinite(scale)) return message("units: scale is ", scale, "; give a finite number");
+    return offsets == nullptr ? std::string() : offset_problem();
   }
 
   void add_squared_norms(samples range, double* squared_norms, workspace& scratch) const {
@@ -82,6 +73,17 @@ struct units {
   }
 
 private:
+  [[nodiscard]] std::string offset_problem() const {
+    if (count < 0) return "units: no offsets; give one more than there are units";
+    if (offsets[0] != 0) return message("units: offsets[0] is ", offsets[0], "; the first unit begins at record 0");
+    for (isize u = 0; u < count; ++u)
+      if (offsets[u + 1] < offsets[u])
+        return message("units: offsets[", u + 1, "] is ", offsets[u + 1], ", below the one before it; sort records by unit");
+    if (offsets[count] == records.batch()) return {};
+    return message("units: the last offset is ", offsets[count], ", but there are ", records.batch(),
+                   " records; every record belongs to a unit");
+  }
+
   void add_records(isize begin, isize end, isize first, isize n, double* out) const {
     if constexpr (RowAccess<S>) {
       for (isize r = begin; r < end; ++r) {

@@ -3,10 +3,10 @@
 /// @file
 /// The BaseOptimizer role: what is done with the released (noisy, scaled) gradient.
 ///
-/// Two kinds. *Elementwise* (sgd, adam, adamw, amsgrad, adam_bc, rmsprop, adagrad, and
-/// the decorators exponential_average and scale_then_privatize): constants once a step, then a pure function
-/// on tiles, which step() fuses with noise and scaling. *Whole-parameter* (a lambda, LARS, LAMB): called once a
-/// parameter with its released gradient. Whatever it does is post-processing and costs no privacy.
+/// Two kinds. *Elementwise* (sgd, adam, adamw, amsgrad, adam_bc, rmsprop, adagrad; decorated by exponential_average or
+/// scale_then_privatize): constants once a step, then a pure function on tiles, which step() fuses with noise and
+/// scaling. *Whole-parameter* (a lambda, LARS, LAMB): called once a parameter with its released gradient. Whatever it
+/// does is post-processing and costs no privacy.
 #pragma once
 
 #include "dpopt/core/types.hpp"
