@@ -14,14 +14,24 @@ set(dpopt_core_headers
     dpopt/accounting/rdp_fractional_order.hpp
     dpopt/accounting/rdp_integer_order.hpp
     dpopt/accumulation/accumulator.hpp
+    dpopt/accumulation/compensated_sum.hpp
     dpopt/accumulation/deferred_source.hpp
     dpopt/accumulation/integer_grid.hpp
     dpopt/accumulation/running_sum.hpp
+    dpopt/clipping/adaptive.hpp
+    dpopt/clipping/automatic.hpp
     dpopt/clipping/clip_bounds.hpp
     dpopt/clipping/clipper.hpp
+    dpopt/clipping/drop_above.hpp
     dpopt/clipping/flat.hpp
+    dpopt/clipping/name_pattern.hpp
     dpopt/clipping/norm_bound.hpp
+    dpopt/clipping/per_group.hpp
     dpopt/clipping/per_layer.hpp
+    dpopt/clipping/psac.hpp
+    dpopt/clipping/scheduled.hpp
+    dpopt/clipping/unit_norm.hpp
+    dpopt/clipping/with_rule.hpp
     dpopt/communication/agreement.hpp
     dpopt/communication/buckets.hpp
     dpopt/communication/communicator.hpp
@@ -31,8 +41,11 @@ set(dpopt_core_headers
     dpopt/communication/shared_secret.hpp
     dpopt/communication/threads.hpp
     dpopt/communication/wire.hpp
+    dpopt/core/batch_size.hpp
     dpopt/core/error.hpp
     dpopt/core/platform.hpp
+    dpopt/core/portable_functions.hpp
+    dpopt/core/schedules.hpp
     dpopt/core/types.hpp
     dpopt/core/workspace.hpp
     dpopt/dp_optimizer/base_adaptor.hpp
@@ -44,27 +57,38 @@ set(dpopt_core_headers
     dpopt/dp_optimizer/release.hpp
     dpopt/dp_optimizer/roles.hpp
     dpopt/dp_optimizer/schedule.hpp
+    dpopt/gradients/callback.hpp
+    dpopt/gradients/half.hpp
     dpopt/gradients/linear_weight.hpp
     dpopt/gradients/materialized.hpp
     dpopt/gradients/per_sample_gradients.hpp
+    dpopt/gradients/preconditioned.hpp
+    dpopt/gradients/sample_tiles.hpp
+    dpopt/gradients/tied.hpp
+    dpopt/gradients/units.hpp
     dpopt/noise/box_muller.hpp
     dpopt/noise/counter_gaussian.hpp
+    dpopt/noise/keyed_digest.hpp
     dpopt/noise/multiplier.hpp
     dpopt/noise/noise_mechanism.hpp
     dpopt/noise/philox.hpp
     dpopt/noise/placement.hpp
     dpopt/noise/portable_math.hpp
+    dpopt/noise/scheduled_multiplier.hpp
     dpopt/noise/sequential_gaussian.hpp
     dpopt/noise/stream_address.hpp
     dpopt/noise/stream_secret.hpp
     dpopt/optimizers/adagrad.hpp
     dpopt/optimizers/adam.hpp
+    dpopt/optimizers/adam_bc.hpp
     dpopt/optimizers/adam_step.hpp
     dpopt/optimizers/adamw.hpp
     dpopt/optimizers/amsgrad.hpp
     dpopt/optimizers/base_optimizer.hpp
+    dpopt/optimizers/exponential_average.hpp
     dpopt/optimizers/option_check.hpp
     dpopt/optimizers/rmsprop.hpp
+    dpopt/optimizers/scale_then_privatize.hpp
     dpopt/optimizers/sgd.hpp
     dpopt/parameters/fingerprint.hpp
     dpopt/parameters/ownership.hpp

@@ -6,9 +6,11 @@
 #pragma once
 
 // What everything uses.
-#include "dpopt/core/error.hpp"     // defines: error, invalid_argument, state_error, rank_error, ...
-#include "dpopt/core/types.hpp"     // defines: isize, samples, neighbouring, loss_reduction, roles
-#include "dpopt/core/workspace.hpp" // defines: workspace
+#include "dpopt/core/batch_size.hpp" // defines: batch_size, per_rank, across_ranks
+#include "dpopt/core/error.hpp"      // defines: error, invalid_argument, state_error, rank_error, ...
+#include "dpopt/core/schedules.hpp"  // defines: exponential_decay, step_decay, cosine_decay, lambda_schedule
+#include "dpopt/core/types.hpp"      // defines: isize, samples, neighbouring, loss_reduction, roles
+#include "dpopt/core/workspace.hpp"  // defines: workspace
 
 // Where the model lives.
 #include "dpopt/parameters/fingerprint.hpp"    // defines: fingerprint
@@ -17,19 +19,33 @@
 #include "dpopt/parameters/parameter_view.hpp" // defines: ParameterView, parameter_view
 
 // Per-sample gradients of one parameter.
+#include "dpopt/gradients/callback.hpp"             // defines: callback
+#include "dpopt/gradients/half.hpp"                 // defines: bfloat16, float16
 #include "dpopt/gradients/linear_weight.hpp"        // defines: linear_weight
 #include "dpopt/gradients/materialized.hpp"         // defines: materialized
-#include "dpopt/gradients/per_sample_gradients.hpp" // defines: PerSampleGradients, SampleAccess
+#include "dpopt/gradients/per_sample_gradients.hpp" // defines: PerSampleGradients, SampleAccess, CheckedSource
+#include "dpopt/gradients/preconditioned.hpp"       // defines: preconditioned
+#include "dpopt/gradients/sample_tiles.hpp"         // defines: sample_tile
+#include "dpopt/gradients/tied.hpp"                 // defines: tied
+#include "dpopt/gradients/units.hpp"                // defines: units, averaged_views
 
 // Bound each sample's contribution.
+#include "dpopt/clipping/adaptive.hpp"    // defines: adaptive, adaptive_options
+#include "dpopt/clipping/automatic.hpp"   // defines: automatic
 #include "dpopt/clipping/clip_bounds.hpp" // defines: clip_bounds
-#include "dpopt/clipping/clipper.hpp"     // defines: Clipper
+#include "dpopt/clipping/clipper.hpp"     // defines: Clipper, BoundedClipper, AdjustableClipper, LearningClipper
+#include "dpopt/clipping/drop_above.hpp"  // defines: drop_above
 #include "dpopt/clipping/flat.hpp"        // defines: flat
 #include "dpopt/clipping/norm_bound.hpp"  // defines: norm_bound
+#include "dpopt/clipping/per_group.hpp"   // defines: per_group, clip_group, weight_and_bias
 #include "dpopt/clipping/per_layer.hpp"   // defines: per_layer
+#include "dpopt/clipping/psac.hpp"        // defines: psac
+#include "dpopt/clipping/scheduled.hpp"   // defines: scheduled
+#include "dpopt/clipping/unit_norm.hpp"   // defines: unit_norm
 
 // Sum on this rank.
-#include "dpopt/accumulation/accumulator.hpp"     // defines: Accumulator, AccumulatesFrom
+#include "dpopt/accumulation/accumulator.hpp"     // defines: Accumulator, SealedAccumulator, AccumulatesFrom
+#include "dpopt/accumulation/compensated_sum.hpp" // defines: compensated_sum
 #include "dpopt/accumulation/deferred_source.hpp" // defines: deferred_source
 #include "dpopt/accumulation/integer_grid.hpp"    // defines: integer_grid
 #include "dpopt/accumulation/running_sum.hpp"     // defines: running_sum
@@ -42,25 +58,29 @@
 #include "dpopt/communication/threads.hpp"      // defines: threads
 
 // Add noise, once.
-#include "dpopt/noise/counter_gaussian.hpp"    // defines: counter_gaussian
-#include "dpopt/noise/noise_mechanism.hpp"     // defines: NoiseMechanism, AddressableNoise, SharesSecret, address
-#include "dpopt/noise/placement.hpp"           // defines: replicated, root_before_reduction, independent_shares
-#include "dpopt/noise/sequential_gaussian.hpp" // defines: sequential_gaussian
-#include "dpopt/sodium/secure_gaussian.hpp"    // defines: secure_gaussian
-#include "dpopt/sodium/seed_gaussian.hpp"      // defines: seed_gaussian
+#include "dpopt/noise/counter_gaussian.hpp"     // defines: counter_gaussian
+#include "dpopt/noise/noise_mechanism.hpp"      // defines: NoiseMechanism, AddressableNoise, SharesSecret, address
+#include "dpopt/noise/placement.hpp"            // defines: replicated, root_before_reduction, independent_shares
+#include "dpopt/noise/scheduled_multiplier.hpp" // defines: scheduled_multiplier
+#include "dpopt/noise/sequential_gaussian.hpp"  // defines: sequential_gaussian
+#include "dpopt/sodium/secure_gaussian.hpp"     // defines: secure_gaussian
+#include "dpopt/sodium/seed_gaussian.hpp"       // defines: seed_gaussian
 
 // Divide, once.
-#include "dpopt/scaling/expected_batch.hpp" // defines: expected_batch, batch_size, per_rank, across_ranks
+#include "dpopt/scaling/expected_batch.hpp" // defines: expected_batch
 #include "dpopt/scaling/scaling.hpp"        // defines: Scaling, unscaled
 
 // Update the parameters.
-#include "dpopt/optimizers/adagrad.hpp"        // defines: adagrad
-#include "dpopt/optimizers/adam.hpp"           // defines: adam
-#include "dpopt/optimizers/adamw.hpp"          // defines: adamw
-#include "dpopt/optimizers/amsgrad.hpp"        // defines: amsgrad
-#include "dpopt/optimizers/base_optimizer.hpp" // defines: BaseOptimizer, parameter_update
-#include "dpopt/optimizers/rmsprop.hpp"        // defines: rmsprop
-#include "dpopt/optimizers/sgd.hpp"            // defines: sgd
+#include "dpopt/optimizers/adagrad.hpp"              // defines: adagrad
+#include "dpopt/optimizers/adam.hpp"                 // defines: adam
+#include "dpopt/optimizers/adam_bc.hpp"              // defines: adam_bc
+#include "dpopt/optimizers/adamw.hpp"                // defines: adamw
+#include "dpopt/optimizers/amsgrad.hpp"              // defines: amsgrad
+#include "dpopt/optimizers/base_optimizer.hpp"       // defines: BaseOptimizer, parameter_update
+#include "dpopt/optimizers/exponential_average.hpp"  // defines: exponential_average
+#include "dpopt/optimizers/rmsprop.hpp"              // defines: rmsprop
+#include "dpopt/optimizers/scale_then_privatize.hpp" // defines: scale_then_privatize
+#include "dpopt/optimizers/sgd.hpp"                  // defines: sgd
 
 // Account for it.
 #include "dpopt/accounting/accountant.hpp"     // defines: Accountant, gaussian_event

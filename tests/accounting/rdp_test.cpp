@@ -159,6 +159,13 @@ TEST_CASE("replace_one gets no amplification") {
   }
 }
 
+TEST_CASE("a unit zeroed out costs what one removed costs, sampling included") {
+  // The empty unit adds nothing whether it is drawn or not: the pair of distributions is the same.
+  const gaussian_event zeroed{.noise_multiplier = 1.5, .sampling_rate = 0.01, .relation = neighbouring::zero_out};
+  const gaussian_event removed{.noise_multiplier = 1.5, .sampling_rate = 0.01};
+  for (const double order : {1.5, 2.0, 8.0}) CHECK(rdp_of_one(zeroed, order) == rdp_of_one(removed, order));
+}
+
 TEST_CASE("conversion is Canonne, Kamath and Steinke's, and 0 when delta covers the total variation") {
   CHECK(rdp_to_epsilon(4, 0.5, 1e-5) == Approx(0.5 + std::log(0.75) - std::log(4e-5) / 3).epsilon(1e-14));
   CHECK(rdp_to_epsilon(1.5, 0.25, 1e-6) == Approx(0.25 + std::log(1.0 / 3) - std::log(1.5e-6) / 0.5).epsilon(1e-14));

@@ -14,7 +14,7 @@
 using namespace dpopt;
 using test::random_numbers;
 
-TEMPLATE_TEST_CASE("a sum starts at zero, and resizing clears it", "", float, double) {
+TEMPLATE_TEST_CASE("running_sum: a sum starts at zero, and resizing clears it", "", float, double) {
   running_sum<TestType> sum;
   sum.resize(3, 1.0);
   for (isize k = 0; k < 3; ++k) CHECK(sum.data()[k] == 0);
@@ -24,12 +24,12 @@ TEMPLATE_TEST_CASE("a sum starts at zero, and resizing clears it", "", float, do
   CHECK(sum.unit() == 1);
 }
 
-TEST_CASE("the description, which ranks compare, tells float from double") {
+TEST_CASE("running_sum: the description, which ranks compare, tells float from double") {
   CHECK(running_sum<float>().describe() == "running_sum(float)");
   CHECK(running_sum<double>().describe() == "running_sum(double)");
 }
 
-TEST_CASE("each source is added at its own offset and nowhere else") {
+TEST_CASE("running_sum: each source is added at its own offset and nowhere else") {
   const std::vector<float> a = {1, 2, 3, 4};
   const std::vector<double> b = {10, 20};
   const std::vector<double> factors = {1, 0.5};
@@ -45,7 +45,7 @@ TEST_CASE("each source is added at its own offset and nowhere else") {
   CHECK(sum.data()[2] == Approx(8));
 }
 
-TEST_CASE("a wide accumulator keeps what a narrow one rounds away") {
+TEST_CASE("running_sum: a wide accumulator keeps what a narrow one rounds away") {
   constexpr isize many = 100000;
   const std::vector<float> ones(static_cast<std::size_t>(many), 1e-4F);
   const std::vector<double> factors(static_cast<std::size_t>(many), 1.0);
@@ -61,7 +61,7 @@ TEST_CASE("a wide accumulator keeps what a narrow one rounds away") {
   CHECK(std::abs(static_cast<double>(*narrow.data()) - *wide.data()) > 1e-6); // why a wider type is offered
 }
 
-TEST_CASE("a sample with factor 0 is not read") {
+TEST_CASE("running_sum: a sample with factor 0 is not read") {
   const std::vector<double> rows = {1, std::numeric_limits<double>::quiet_NaN(), 4};
   const std::vector<double> factors = {1, 0, 1};
   running_sum<double> sum;
@@ -71,7 +71,7 @@ TEST_CASE("a sample with factor 0 is not read") {
   CHECK(*sum.data() == Approx(5));
 }
 
-TEST_CASE("sources of any kind meet in one sum") {
+TEST_CASE("running_sum: sources of any kind meet in one sum") {
   const std::vector<double> a = random_numbers<double>(2 * 3, 1);
   const std::vector<double> e = random_numbers<double>(2 * 2, 2);
   const std::vector<double> factors = {0.5, 0.25};

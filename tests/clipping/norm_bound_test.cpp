@@ -32,7 +32,7 @@ TEST_CASE("a factor is never above 1, and factor x norm never above the bound") 
 TEST_CASE("a norm just below the bound is already scaled, on the private side") {
   const double norm = 1.0 - 5e-7;
   CHECK(norm_bound{1.0}(norm) < 1);
-  CHECK(norm_bound{1.0}(norm) * norm < 1);
+  CHECK(norm_bound{1.0}(norm)*norm < 1);
 }
 
 TEST_CASE("a norm that is no finite number drops the sample") {

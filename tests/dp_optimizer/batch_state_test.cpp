@@ -35,7 +35,7 @@ sampling_token poisson(std::uint64_t draw, double rate = 0.1) { return {sampling
 
 } // namespace
 
-TEST_CASE("a microbatch is complete when each parameter has come once, in any order") {
+TEST_CASE("batch_state: a microbatch is complete when each parameter has come once, in any order") {
   batch_state s = three_parameters();
   CHECK(s.empty());
   s.begin({.samples = 5}, true);
@@ -49,30 +49,30 @@ TEST_CASE("a microbatch is complete when each parameter has come once, in any or
   CHECK_NOTHROW(s.require_step());
 }
 
-TEST_CASE("missing parameters are named, with the number of the microbatch") {
+TEST_CASE("batch_state: missing parameters are named, with the number of the microbatch") {
   batch_state s = three_parameters();
   s.begin({.samples = 5, .last = false}, true);
   all_arrive(s);
   s.close();
   s.begin({.samples = 5}, true);
-  CHECK_THROWS_WITH(s.require_complete(), "no gradient for 'weight', 'bias', 'scale' in microbatch 2 of this step; call "
+  CHECK_THROWS_WITH(s.require_complete(), "no gradient for 'weight', 'bias', 'scale' in a microbatch of this step; call "
                                           "gradient_ready, or gradient_absent for an unused parameter");
   s.arrive(1, 5, 2);
-  CHECK_THROWS_WITH(s.require_complete(), "no gradient for 'weight', 'scale' in microbatch 2 of this step; call "
+  CHECK_THROWS_WITH(s.require_complete(), "no gradient for 'weight', 'scale' in a microbatch of this step; call "
                                           "gradient_ready, or gradient_absent for an unused parameter");
   s.arrive_absent(0);
   s.arrive(2, 5, 1);
   CHECK_NOTHROW(s.require_complete());
 }
 
-TEST_CASE("the next microbatch does not begin before the last one is complete") {
+TEST_CASE("batch_state: the next microbatch does not begin before the last one is complete") {
   batch_state s = three_parameters();
   s.begin({.samples = 5, .last = false}, true);
   s.arrive(0, 5, 4);
   CHECK_THROWS_AS(s.begin({.samples = 5}, true), state_error);
 }
 
-TEST_CASE("a microbatch without samples needs no gradients, and may have them") {
+TEST_CASE("batch_state: a microbatch without samples needs no gradients, and may have them") {
   batch_state s = three_parameters();
   s.begin({.samples = 0}, true);
   CHECK_NOTHROW(s.require_complete());
@@ -82,7 +82,7 @@ TEST_CASE("a microbatch without samples needs no gradients, and may have them") 
   CHECK_THROWS_AS(s.arrive(0, 3, 4), invalid_argument);
 }
 
-TEST_CASE("a gradient that does not fit is refused by name") {
+TEST_CASE("batch_state: a gradient that does not fit is refused by name") {
   batch_state s = three_parameters();
   CHECK_THROWS_AS(s.arrive(0, 5, 4), state_error);
   CHECK_THROWS_WITH(s.arrive(0, 5, 4), "gradient of 'weight' came without begin()");
@@ -93,7 +93,8 @@ TEST_CASE("a gradient that does not fit is refused by name") {
   CHECK_THROWS_AS(s.arrive(3, 5, 4), invalid_argument);
   SECTION("another number of samples") {
     CHECK_THROWS_AS(s.arrive(0, 4, 4), invalid_argument);
-    CHECK_THROWS_WITH(s.arrive(1, 6, 2), "gradient of 'bias' holds 6 samples, but begin() declared 5");
+    CHECK_THROWS_WITH(s.arrive(1, 6, 2), "gradient of 'bias' holds another number of samples than begin() declared "
+                               "(both are private: look at them where they come from)");
   }
   SECTION("another number of elements") {
     CHECK_THROWS_AS(s.arrive(0, 5, 3), invalid_argument);
@@ -109,7 +110,7 @@ TEST_CASE("a gradient that does not fit is refused by name") {
   }
 }
 
-TEST_CASE("nothing begins after the last microbatch of a step") {
+TEST_CASE("batch_state: nothing begins after the last microbatch of a step") {
   batch_state s = three_parameters();
   s.begin({.samples = 0}, true);
   CHECK(s.last());
@@ -123,7 +124,7 @@ TEST_CASE("nothing begins after the last microbatch of a step") {
   CHECK_NOTHROW(s.begin({.samples = 0}, true));
 }
 
-TEST_CASE("a virtual step has no last microbatch") {
+TEST_CASE("batch_state: a virtual step has no last microbatch") {
   batch_state s = three_parameters();
   s.begin({.samples = 0}, false);
   CHECK_FALSE(s.last());
@@ -131,7 +132,7 @@ TEST_CASE("a virtual step has no last microbatch") {
   CHECK_NOTHROW(s.begin({.samples = 0}, true));
 }
 
-TEST_CASE("a declaration must make sense") {
+TEST_CASE("batch_state: a declaration must make sense") {
   batch_state s = three_parameters();
   CHECK_THROWS_AS(s.begin({.samples = -1}, true), invalid_argument);
   CHECK_THROWS_WITH(s.begin({.samples = -1}, true), "begin(): samples is -1; give 0 or more");
@@ -142,7 +143,7 @@ TEST_CASE("a declaration must make sense") {
   CHECK(s.empty());
 }
 
-TEST_CASE("a step needs a begin, also on a rank without samples") {
+TEST_CASE("batch_state: a step needs a begin, also on a rank without samples") {
   batch_state s = three_parameters();
   CHECK_THROWS_AS(s.require_step(), state_error);
   CHECK_THROWS_WITH(s.require_step(),
@@ -153,7 +154,7 @@ TEST_CASE("a step needs a begin, also on a rank without samples") {
   CHECK_THROWS_AS(s.require_step(), state_error);
 }
 
-TEST_CASE("logical batches are counted as they are declared, physical parts are not") {
+TEST_CASE("batch_state: logical batches are counted as they are declared, physical parts are not") {
   batch_state s = three_parameters();
   CHECK(s.accumulated_iterations() == 0);
   for (int part = 0; part < 3; ++part) {
@@ -175,7 +176,7 @@ TEST_CASE("logical batches are counted as they are declared, physical parts are 
   CHECK(s.accumulated_iterations() == 0);
 }
 
-TEST_CASE("the sampling rate is the token's, and 1 where nothing proves otherwise") {
+TEST_CASE("batch_state: the sampling rate is the token's, and 1 where nothing proves otherwise") {
   batch_state s = three_parameters();
   CHECK(s.sampling_rate() == 1);
   s.begin({.samples = 0}, true);
@@ -190,7 +191,7 @@ TEST_CASE("the sampling rate is the token's, and 1 where nothing proves otherwis
   CHECK(s.sampling_rate() == 1);
 }
 
-TEST_CASE("a token serves one step") {
+TEST_CASE("batch_state: a token serves one step") {
   batch_state s = three_parameters();
   whole_step(s, {.samples = 2, .token = poisson(3)});
   CHECK_THROWS_AS(s.begin({.samples = 2, .token = poisson(3)}, true), state_error);
@@ -200,13 +201,13 @@ TEST_CASE("a token serves one step") {
   CHECK_NOTHROW(whole_step(s, {.samples = 2, .token = poisson(4)}));
 }
 
-TEST_CASE("the first draw may be number 0") {
+TEST_CASE("batch_state: the first draw may be number 0") {
   batch_state s = three_parameters();
   CHECK_NOTHROW(whole_step(s, {.samples = 2, .token = poisson(0)}));
   CHECK_THROWS_AS(s.begin({.samples = 2, .token = poisson(0)}, true), state_error);
 }
 
-TEST_CASE("a token stays used whatever steps without one come in between") {
+TEST_CASE("batch_state: a token stays used whatever steps without one come in between") {
   batch_state s = three_parameters();
   whole_step(s, {.samples = 2, .token = poisson(7)});
   whole_step(s, {.samples = 2});
@@ -215,20 +216,20 @@ TEST_CASE("a token stays used whatever steps without one come in between") {
   CHECK_NOTHROW(whole_step(s, {.samples = 2, .token = poisson(8)}));
 }
 
-TEST_CASE("steps without a token use up none") {
+TEST_CASE("batch_state: steps without a token use up none") {
   batch_state s = three_parameters();
   whole_step(s, {.samples = 2});
   CHECK_NOTHROW(whole_step(s, {.samples = 2, .token = poisson(0)}));
 }
 
-TEST_CASE("a token of a step that was dropped stays used") {
+TEST_CASE("batch_state: a token of a step that was dropped stays used") {
   batch_state s = three_parameters();
   s.begin({.samples = 2, .token = poisson(3)}, true);
   s.reset();
   CHECK_THROWS_AS(s.begin({.samples = 2, .token = poisson(3)}, true), state_error);
 }
 
-TEST_CASE("the parts of one step carry one token") {
+TEST_CASE("batch_state: the parts of one step carry one token") {
   batch_state s = three_parameters();
   s.begin({.samples = 0, .last = false, .token = poisson(1)}, true);
   s.close();
@@ -245,14 +246,14 @@ TEST_CASE("the parts of one step carry one token") {
   SECTION("none") { CHECK_THROWS_AS(s.begin({.samples = 0}, true), state_error); }
 }
 
-TEST_CASE("a token may not come later than the first part") {
+TEST_CASE("batch_state: a token may not come later than the first part") {
   batch_state s = three_parameters();
   s.begin({.samples = 0, .last = false}, true);
   s.close();
   CHECK_THROWS_AS(s.begin({.samples = 0, .token = poisson(1)}, true), state_error);
 }
 
-TEST_CASE("several Poisson-sampled logical batches in one step are refused: they could share a record") {
+TEST_CASE("batch_state: several Poisson-sampled logical batches in one step are refused: they could share a record") {
   batch_state s = three_parameters();
   s.begin({.samples = 0, .last = false, .ends_batch = true, .token = poisson(1)}, true);
   s.close();
@@ -264,7 +265,7 @@ TEST_CASE("several Poisson-sampled logical batches in one step are refused: they
                     "one logical batch (.ends_batch = false, one token)");
 }
 
-TEST_CASE("a rate is in (0, 1]") {
+TEST_CASE("batch_state: a rate is in (0, 1]") {
   batch_state s = three_parameters();
   for (const double rate : {0.0, -0.1, 1.5, std::numeric_limits<double>::quiet_NaN()})
     CHECK_THROWS_AS(s.begin({.samples = 0, .token = poisson(1, rate)}, true), invalid_argument);

@@ -54,7 +54,7 @@ per_layer by_layer() { return {{0.9, 0.4, 0.3}}; }
 
 } // namespace
 
-TEST_CASE("per layer each sample's gradient is scaled to that layer's bound") {
+TEST_CASE("contributions: per layer each sample's gradient is scaled to that layer's bound") {
   const small_batch batch(9);
   summing s(by_layer());
   s.add(batch);
@@ -62,7 +62,7 @@ TEST_CASE("per layer each sample's gradient is scaled to that layer's bound") {
   CHECK(s.done == std::vector<isize>{0, 1, 2}); // each as soon as it came
 }
 
-TEST_CASE("flat, one factor a sample serves all layers, once the last norm is known") {
+TEST_CASE("contributions: flat, one factor a sample serves all layers, once the last norm is known") {
   const small_batch batch(9);
   summing s(flat{1.1});
   s.sums.begin({.samples = 9});
@@ -74,7 +74,7 @@ TEST_CASE("flat, one factor a sample serves all layers, once the last norm is kn
   CHECK(close(s.result(), batch.clipped_flat(1.1)));
 }
 
-TEST_CASE("keeping the views and working them off later gives the same bits") {
+TEST_CASE("contributions: keeping the views and working them off later gives the same bits") {
   const small_batch batch(9);
   summing now(by_layer());
   now.add(batch);
@@ -95,7 +95,7 @@ TEST_CASE("keeping the views and working them off later gives the same bits") {
   CHECK(close(flat_later.result(), flat_now.result()));
 }
 
-TEST_CASE("microbatches add up, and clipping comes before summing") {
+TEST_CASE("contributions: microbatches add up, and clipping comes before summing") {
   const small_batch first(4, 1);
   const small_batch second(5, 2);
   summing s(by_layer());
@@ -106,7 +106,7 @@ TEST_CASE("microbatches add up, and clipping comes before summing") {
   CHECK(s.result() == std::vector<double>(7, 0.0));
 }
 
-TEST_CASE("a long gradient contributes exactly its bound and a short one itself") {
+TEST_CASE("contributions: a long gradient contributes exactly its bound and a short one itself") {
   const std::vector<double> rows = {3e6, 4e6, 0.003, 0.004};
   contributions<flat, running_sum<double>> s(flat{2}, {});
   const std::vector<parameter_info> only = {{"only", 2}};
@@ -119,7 +119,7 @@ TEST_CASE("a long gradient contributes exactly its bound and a short one itself"
   CHECK(s.counts().clipped == 1);
 }
 
-TEST_CASE("weights and the gradient's scale apply before clipping") {
+TEST_CASE("contributions: weights and the gradient's scale apply before clipping") {
   const small_batch batch(3);
   for (const double w : {2.0, 0.01, -1.0}) {
     summing scaled(by_layer());
@@ -136,7 +136,7 @@ TEST_CASE("weights and the gradient's scale apply before clipping") {
   CHECK(close(both.result(), batch.clipped_per_layer(bounds, 2)));
 }
 
-TEMPLATE_TEST_CASE("weight 0 drops a sample everywhere, whatever its numbers are", "", per_layer, flat) {
+TEMPLATE_TEST_CASE("contributions: weight 0 drops a sample everywhere, whatever its numbers are", "", per_layer, flat) {
   TestType clipper;
   clipper.max_grad_norm = 0.7;
   small_batch batch(3);
@@ -160,7 +160,7 @@ TEMPLATE_TEST_CASE("weight 0 drops a sample everywhere, whatever its numbers are
   CHECK(s.sums.counts().non_finite == 0); // a mask is no accident
 }
 
-TEST_CASE("a number that is not finite drops the sample from its layer, or from all with flat clipping") {
+TEST_CASE("contributions: a number that is not finite drops the sample from its layer, or from all with flat clipping") {
   for (const double bad : {nan_value, infinite, -infinite}) {
     small_batch batch(4);
     batch.rows[1][2 * 1 + 0] = bad; // bias of sample 1
@@ -180,7 +180,7 @@ TEST_CASE("a number that is not finite drops the sample from its layer, or from 
   }
 }
 
-TEST_CASE("weights that are not finite drop their sample") {
+TEST_CASE("contributions: weights that are not finite drop their sample") {
   const small_batch batch(2);
   for (const double bad : {nan_value, infinite}) {
     const std::vector<double> weights = {bad, 1};
@@ -193,7 +193,7 @@ TEST_CASE("weights that are not finite drop their sample") {
   }
 }
 
-TEST_CASE("an absent parameter counts as zero") {
+TEST_CASE("contributions: an absent parameter counts as zero") {
   small_batch batch(4);
   summing layered(by_layer());
   layered.sums.begin({.samples = 4});
@@ -214,7 +214,7 @@ TEST_CASE("an absent parameter counts as zero") {
   CHECK(close(together.result(), batch.clipped_flat(1.1)));
 }
 
-TEST_CASE("views that an empty microbatch left behind are never looked at again") {
+TEST_CASE("contributions: views that an empty microbatch left behind are never looked at again") {
   small_batch nothing(0);
   const small_batch batch(4);
   summing s(flat{1.1});
@@ -229,7 +229,7 @@ TEST_CASE("views that an empty microbatch left behind are never looked at again"
   CHECK(close(s.result(), without_bias.clipped_flat(1.1)));
 }
 
-TEST_CASE("a batch without samples adds nothing and completes every parameter") {
+TEST_CASE("contributions: a batch without samples adds nothing and completes every parameter") {
   const small_batch nothing(0);
   summing s(by_layer());
   s.add(nothing);
@@ -243,7 +243,7 @@ TEST_CASE("a batch without samples adds nothing and completes every parameter") 
   CHECK(s.sums.counts().samples == 0);
 }
 
-TEST_CASE("forgetting drops views and counts and leaves the sum to its owner") {
+TEST_CASE("contributions: forgetting drops views and counts and leaves the sum to its owner") {
   const small_batch batch(4);
   summing s(flat{1.1});
   s.add(batch);
@@ -254,7 +254,7 @@ TEST_CASE("forgetting drops views and counts and leaves the sum to its owner") {
   CHECK(s.result() == before);
 }
 
-TEST_CASE("more samples than a block holds are clipped block by block") {
+TEST_CASE("contributions: more samples than a block holds are clipped block by block") {
   const isize rows = 3000; // 300000 numbers: several blocks of the cache-sized kind
   const std::vector<double> numbers = random_numbers<double>(rows * 100, 3);
   contributions<flat, running_sum<double>> s(flat{1.0}, {});

@@ -26,7 +26,8 @@ control_message sum_of(std::vector<control_message> messages) {
   return total;
 }
 
-const step_declaration usual{.step = 4, .iterations = 2, .sampling_rate = 0.01, .noise_multiplier = 1.1, .sensitivity = 3};
+const step_declaration usual{.step = 4, .iterations = 2, .sampling_rate = 0.01, .noise_multiplier = 1.1, .noise_std = 3,
+                             .base = "sgd"};
 
 } // namespace
 
@@ -39,12 +40,13 @@ TEST_CASE("ranks that declare the same step are alike, whatever their number") {
 }
 
 TEST_CASE("one rank that differs in anything is seen among any number of ranks") {
-  std::vector<step_declaration> others(5, usual);
+  std::vector<step_declaration> others(6, usual);
   others[0].step = 5;
   others[1].iterations = 1;
   others[2].sampling_rate = 0.02;
   others[3].noise_multiplier = std::nextafter(1.1, 2);
-  others[4].sensitivity = 6;
+  others[4].noise_std = 6;
+  others[5].base = "adam";
   for (const step_declaration& other : others)
     for (const int ranks : {2, 3, 8, 64, 1000}) {
       std::vector<control_message> all(static_cast<std::size_t>(ranks - 1), declared(false, usual.digest()));
@@ -59,18 +61,27 @@ TEST_CASE("one failed rank is seen by all") {
   CHECK(sum_of(all).any_failed());
 }
 
+TEST_CASE("the rate that ranks with batches declared is agreed on, whatever the failed ranks had") {
+  std::vector<control_message> all(3);
+  all[0].declare(true, 0.0);
+  all[1].declare(false, 5.0, 0.25);
+  all[2].declare(true, 0.0, 0.25);
+  CHECK(sum_of(all).agreed_rate() == 0.25);
+  CHECK(sum_of({all[0], all[0]}).agreed_rate() == 0.0);
+}
+
 TEST_CASE("the clipper's side scalars ride along, and a new declaration leaves them alone") {
   control_message m(2);
-  CHECK(m.size() == 5);
+  CHECK(m.size() == 7);
   REQUIRE(m.side().size() == 2);
   m.side()[0] = 3.5;
   m.side()[1] = -1;
   m.declare(true, 9);
   CHECK(m.side()[0] == 3.5);
   CHECK(m.side()[1] == -1);
-  CHECK(m.data()[3] == 3.5); // summed over ranks with the rest
+  CHECK(m.data()[5] == 3.5); // summed over ranks with the rest
   CHECK(control_message().side().empty());
-  CHECK(control_message().size() == 3);
+  CHECK(control_message().size() == 5);
 }
 
 TEST_CASE("a digest is a whole number of 20 bits, so that its square is exact") {

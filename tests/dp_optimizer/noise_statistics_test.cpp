@@ -50,7 +50,8 @@ const double whole_sensitivity = std::sqrt(6.0); // sqrt(1 + 1 + 4)
 constexpr double multiplier = 1.3;
 constexpr double expected_per_rank = 5.0;
 
-/// How many standard errors the variance is off: Wilson and Hilferty's cube root of a chi-square is normal to 1e-5 here.
+/// How many standard errors the variance is off: Wilson and Hilferty's cube root of a chi-square is normal to 1e-5
+/// here.
 double variance_z(const std::vector<double>& x, double std) {
   const double n = static_cast<double>(x.size());
   double chi_square = 0;
@@ -115,7 +116,8 @@ struct still_model {
   void feed(Opt& opt, bool empty, bool last, bool ends) const {
     opt.begin({.samples = empty ? 0 : 2, .last = last, .ends_batch = ends});
     if (empty) return;
-    for (isize p = 2; p >= 0; --p) opt.gradient_ready(p, materialized<T>(zeros[static_cast<std::size_t>(p)].data(), 2, sizes[p]));
+    for (isize p = 2; p >= 0; --p)
+      opt.gradient_ready(p, materialized<T>(zeros[static_cast<std::size_t>(p)].data(), 2, sizes[p]));
   }
   template <class Opt>
   void step(Opt& opt, const setting& s) const {
@@ -205,12 +207,12 @@ TEST_CASE("the comparisons find a std that is 3 % off, and a mean that is 5 % of
   CHECK(std::abs(mean_z(moved, std)) > fixed_seed_limit);
 }
 
-TEMPLATE_TEST_CASE("noise is there once, for 1 to 5 ranks, 1 and 3 microbatches, mean and sum: replicated", "", as_ready,
-                   at_step) {
+TEMPLATE_TEST_CASE("noise is there once, for 1 to 5 ranks, 1 and 3 microbatches, mean and sum: replicated", "",
+                   as_ready, at_step) {
   std_is_right_in_every_setting<replicated, TestType>();
 }
-TEMPLATE_TEST_CASE("noise is there once, for 1 to 5 ranks, 1 and 3 microbatches, mean and sum: root_before_reduction", "",
-                   as_ready, at_step) {
+TEMPLATE_TEST_CASE("noise is there once, for 1 to 5 ranks, 1 and 3 microbatches, mean and sum: root_before_reduction",
+                   "", as_ready, at_step) {
   std_is_right_in_every_setting<root_before_reduction, TestType>();
 }
 TEMPLATE_TEST_CASE("noise is there once, for 1 to 5 ranks, 1 and 3 microbatches, mean and sum: independent_shares", "",
@@ -289,7 +291,8 @@ TEST_CASE("the same seed gives the same noise, another seed other noise") {
 TEST_CASE("a random seed is the default: two runs differ") {
   const auto released = [] {
     const still_model<double> model;
-    dp_optimizer opt(model.views, dp_options{}, per_layer{bounds}, counter_gaussian{.noise_multiplier = multiplier}, unscaled{});
+    dp_optimizer opt(model.views, dp_options{}, per_layer{bounds}, counter_gaussian{.noise_multiplier = multiplier},
+                     unscaled{});
     model.step(opt, {});
     CHECK_FALSE(opt.reproducible());
     return model.released();
@@ -312,7 +315,8 @@ TEST_CASE("an empty batch gets the noise that a full one gets") {
     setting empty = full;
     empty.empty = true;
     CHECK(run_counter<double, replicated, as_ready>(empty) == run_counter<double, replicated, as_ready>(full));
-    CHECK(run_counter<double, independent_shares, at_step>(empty) == run_counter<double, independent_shares, at_step>(full));
+    CHECK(run_counter<double, independent_shares, at_step>(empty) ==
+          run_counter<double, independent_shares, at_step>(full));
   }
 }
 
@@ -351,8 +355,9 @@ TEST_CASE("a step draws one number an element, at addresses of its own, and a sk
 
 TEST_CASE("add_noise() adds it once, scale_grad() divides, and step() adds no more") {
   const still_model<double> model;
-  dp_optimizer opt(model.views, dp_options{}, per_layer{bounds}, counter_gaussian{.noise_multiplier = multiplier, .seed = 9},
-                   expected_batch{across_ranks{20}}, sgd{.learning_rate = 0}, no_accountant{});
+  dp_optimizer opt(model.views, dp_options{}, per_layer{bounds},
+                   counter_gaussian{.noise_multiplier = multiplier, .seed = 9}, expected_batch{across_ranks{20}},
+                   sgd{.learning_rate = 0}, no_accountant{});
   model.feed(opt, false, true, false);
   opt.add_noise();
   const std::vector<double> sum = model.released();
@@ -378,7 +383,8 @@ TEMPLATE_TEST_CASE("secure_gaussian is there once with every placement", "", rep
     return run<double>(s, [&](const auto& views, threads comm) {
       return dp_optimizer(views, dp_options{.bucket_elements = 8000}, per_layer{bounds}, std::move(comm), TestType{},
                           secure_gaussian{.noise_multiplier = multiplier},
-                          expected_batch{per_rank{expected_per_rank}, s.reduction}, sgd{.learning_rate = 0}, no_accountant{});
+                          expected_batch{per_rank{expected_per_rank}, s.reduction}, sgd{.learning_rate = 0},
+                          no_accountant{});
     });
   };
   const releases a = secure();
@@ -394,15 +400,18 @@ TEST_CASE("both seed classes have the noise once, with secure_mode and with a ge
     for (const bool secure : {true, false}) {
       const setting s{.ranks = ranks, .reduction = loss_reduction::mean, .steps = 2};
       const double std = multiplier * whole_sensitivity / s.divisor();
-      per_layer_options o{.noise_multiplier = multiplier, .max_grad_norm = bounds,
-                          .expected_batch_size = expected_per_rank, .secure_mode = secure};
+      per_layer_options o{.noise_multiplier = multiplier,
+                          .max_grad_norm = bounds,
+                          .expected_batch_size = expected_per_rank,
+                          .secure_mode = secure};
       if (!secure) o.generator = philox_generator{static_cast<std::uint64_t>(ranks)};
       const double limit = secure ? secure_limit : fixed_seed_limit;
       const releases ready = run<double>(s, [&](const auto& views, threads comm) {
         return distributed_per_layer_optimizer(views, sgd{.learning_rate = 0}, o, std::move(comm), no_accountant{});
       });
       const releases late = run<double>(s, [&](const auto& views, threads comm) {
-        return simple_distributed_per_layer_optimizer(views, sgd{.learning_rate = 0}, o, std::move(comm), no_accountant{});
+        return simple_distributed_per_layer_optimizer(views, sgd{.learning_rate = 0}, o, std::move(comm),
+                                                      no_accountant{});
       });
       for (const auto& x : ready) check_noise(x, std, limit);
       for (const auto& x : late) check_noise(x, std, limit);
@@ -423,7 +432,8 @@ TEST_CASE("a sequential generator at the root gives the noise once, and a skippe
         const still_model<double> model;
         dp_optimizer opt(model.views, dp_options{.bucket_elements = 8000}, per_layer{bounds}, std::move(comm),
                          root_before_reduction{}, sequential_gaussian(multiplier, std::mt19937_64(12)),
-                         expected_batch{per_rank{expected_per_rank}, s.reduction}, sgd{.learning_rate = 0}, no_accountant{});
+                         expected_batch{per_rank{expected_per_rank}, s.reduction}, sgd{.learning_rate = 0},
+                         no_accountant{});
         for (isize k = 0; k < s.steps; ++k) {
           if (skips) {
             opt.signal_skip_step();

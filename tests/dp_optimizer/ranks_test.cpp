@@ -7,10 +7,11 @@
 #include "support/rank_promises.hpp"
 #include "support/ranks.hpp"
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
-#include <optional>
+#include <stdexcept>
 #include <string>
 #include <utility>
 #include <vector>
@@ -96,8 +97,7 @@ std::vector<step_calls> calls_of(threads comm, isize steps) {
 template <class T, class Accumulated, class When>
 toy_result<T> plain_run() {
   return toy_train<T>(
-      toy_steps,
-      [](const auto& views) { return toy_optimizer<T, serial, Accumulated, When>(views, serial{}); },
+      toy_steps, [](const auto& views) { return toy_optimizer<T, serial, Accumulated, When>(views, serial{}); },
       [](isize) { return all_at_once(toy_samples); });
 }
 
@@ -107,10 +107,14 @@ toy_result<T> plain_run() {
 
 TEST_CASE("any number of ranks gives what one rank gives, to summation order") {
   for (int w = 1; w <= most_ranks; ++w) {
-    CHECK(broken_on(w, [](threads c) { equals_one_rank<double, running_sum<double>, as_ready>(std::move(c), 1e-14); }) == "");
-    CHECK(broken_on(w, [](threads c) { equals_one_rank<double, running_sum<double>, at_step>(std::move(c), 1e-14); }) == "");
-    CHECK(broken_on(w, [](threads c) { equals_one_rank<float, running_sum<float>, as_ready>(std::move(c), 2e-6); }) == "");
-    CHECK(broken_on(w, [](threads c) { equals_one_rank<float, running_sum<double>, as_ready>(std::move(c), 2e-7); }) == "");
+    CHECK(broken_on(
+              w, [](threads c) { equals_one_rank<double, running_sum<double>, as_ready>(std::move(c), 1e-14); }) == "");
+    CHECK(broken_on(w, [](threads c) { equals_one_rank<double, running_sum<double>, at_step>(std::move(c), 1e-14); }) ==
+          "");
+    CHECK(broken_on(w, [](threads c) { equals_one_rank<float, running_sum<float>, as_ready>(std::move(c), 2e-6); }) ==
+          "");
+    CHECK(broken_on(w, [](threads c) { equals_one_rank<float, running_sum<double>, as_ready>(std::move(c), 2e-7); }) ==
+          "");
   }
 }
 
@@ -125,12 +129,13 @@ TEST_CASE("both schedules give the same bits") {
   const auto ready = plain_run<double, integer_grid, as_ready>();
   const auto late = plain_run<double, integer_grid, at_step>();
   CHECK(distance(ready, late) == 0);
-  CHECK(distance(plain_run<double, running_sum<double>, as_ready>(), plain_run<double, running_sum<double>, at_step>()) == 0);
+  CHECK(distance(plain_run<double, running_sum<double>, as_ready>(),
+                 plain_run<double, running_sum<double>, at_step>()) == 0);
 }
 
 TEST_CASE("the order in which parameters arrive changes nothing with one bound a parameter") {
   const auto plain = plain_run<double, running_sum<double>, as_ready>();
-  for (const std::uint64_t seed : {1, 2, 3}) {
+  for (const std::uint64_t seed : {1u, 2u, 3u}) {
     const auto shuffled = toy_train<double>(
         toy_steps,
         [](const auto& views) { return toy_optimizer<double, serial, running_sum<double>, as_ready>(views, serial{}); },
@@ -139,7 +144,8 @@ TEST_CASE("the order in which parameters arrive changes nothing with one bound a
   }
 }
 
-TEST_CASE("a permutation of the samples changes no bit on the integer grid, and no more than summation order elsewhere") {
+TEST_CASE(
+    "a permutation of the samples changes no bit on the integer grid, and no more than summation order elsewhere") {
   const auto reversed = [](isize) {
     microbatches parts = all_at_once(toy_samples);
     std::reverse(parts[0].begin(), parts[0].end());
@@ -147,7 +153,8 @@ TEST_CASE("a permutation of the samples changes no bit on the integer grid, and 
     return parts;
   };
   const auto grid = toy_train<double>(
-      toy_steps, [](const auto& views) { return toy_optimizer<double, serial, integer_grid, as_ready>(views, serial{}); },
+      toy_steps,
+      [](const auto& views) { return toy_optimizer<double, serial, integer_grid, as_ready>(views, serial{}); },
       reversed);
   CHECK(distance(grid, plain_run<double, integer_grid, as_ready>()) == 0);
   const auto sums = toy_train<float>(
@@ -207,7 +214,8 @@ TEST_CASE("secure_mode gives all ranks the same parameters, and others in the ne
 
 // ---- collectives ----------------------------------------------------------------------------------------------------
 
-TEMPLATE_TEST_CASE("a step is the same sequence of collectives on every rank, whatever its samples", "", as_ready, at_step) {
+TEMPLATE_TEST_CASE("a step is the same sequence of collectives on every rank, whatever its samples", "", as_ready,
+                   at_step) {
   constexpr isize steps = 7;
   for (int w = 1; w <= most_ranks; ++w) {
     std::vector<std::vector<step_calls>> by_rank(static_cast<std::size_t>(w));
@@ -235,7 +243,8 @@ TEST_CASE("skipped steps make no collective") {
   const auto log = std::make_shared<call_log>();
   const auto errors = run_ranks(1, [&](threads comm) {
     toy_model<double> model(toy_sizes());
-    auto opt = toy_optimizer<double, counting, running_sum<double>, as_ready>(model.views(), counting(std::move(comm), log));
+    auto opt =
+        toy_optimizer<double, counting, running_sum<double>, as_ready>(model.views(), counting(std::move(comm), log));
     toy_feeder<double> feeder;
     log->clear();
     for (int k = 0; k < 3; ++k) {
@@ -258,7 +267,8 @@ TEST_CASE("a failed step is the same sequence of collectives on every rank") {
       const int rank = comm.rank();
       const auto log = std::make_shared<call_log>();
       toy_model<double> model(toy_sizes());
-      auto opt = toy_optimizer<double, counting, running_sum<double>, as_ready>(model.views(), counting(std::move(comm), log));
+      auto opt =
+          toy_optimizer<double, counting, running_sum<double>, as_ready>(model.views(), counting(std::move(comm), log));
       toy_feeder<double> feeder;
       thrown_text<rank_error>([&] { spoiled_step(opt, 0, rank == 1, fault::missing_gradient, feeder); });
       logs[static_cast<std::size_t>(rank)] = *log;
@@ -336,7 +346,7 @@ TEST_CASE("a rank that goes away is an error on the others, not a wait without e
 TEST_CASE("a configuration that differs on one rank is refused on all, by the name of the field") {
   for (const int w : {1, 2, 5})
     for (const difference& d : all_differences)
-      for (int other = 0; other < w; other += w > 1 ? w - 1 : 1) {
+      for (int other = 0; other<w; other += w> 1 ? w - 1 : 1) {
         INFO(d.what << " on rank " << other << " of " << w);
         CHECK(broken_on(w, [&](threads c) { differing_configuration_is_refused(std::move(c), other, d); }) == "");
       }

@@ -60,7 +60,8 @@ std::vector<std::vector<double>> sums_of(const Clip& clipper, const batch& recor
   using T = master_of<Sum>;
   std::vector<std::vector<T>> values{std::vector<T>(inputs * outputs), std::vector<T>(outputs), std::vector<T>(table)};
   std::vector<std::vector<T>> sums = values;
-  const std::vector<parameter_view<T>> views{{"weight", values[0], sums[0]}, {"bias", values[1], sums[1]}, {"table", values[2], sums[2]}};
+  const std::vector<parameter_view<T>> views{
+      {"weight", values[0], sums[0]}, {"bias", values[1], sums[1]}, {"table", values[2], sums[2]}};
   dp_optimizer opt(views, dp_options{}, clipper, Sum{}, counter_gaussian{.noise_multiplier = 0}, unscaled{}, When{},
                    no_accountant{});
   std::vector<U> input, output, rows;
@@ -101,9 +102,7 @@ double norm(const std::vector<std::vector<double>>& a, const std::vector<std::ve
 class random_numbers {
 public:
   explicit random_numbers(std::uint64_t seed) : generator_(seed) {}
-  double in(double low, double high) {
-    return low + (high - low) * static_cast<double>(generator_() >> 11) * 0x1p-53;
-  }
+  double in(double low, double high) { return low + (high - low) * static_cast<double>(generator_() >> 11) * 0x1p-53; }
   /// n numbers of both signs with the norm 10^exponent.
   std::vector<double> vector(isize n, double exponent) {
     std::vector<double> out(static_cast<std::size_t>(n));
@@ -134,12 +133,14 @@ record opposite(record r) { // of every gradient; the weight's changes sign thro
 /// Records made to be as large as a bound allows, or to break it by rounding. Finite in float.
 std::vector<record> adversaries() {
   std::vector<record> out;
-  for (const double size : {1e-30, 1e-12, 1e-6, 1e-3, 1.0, 1e3, 1e6, 1e12, 1e18}) out.push_back(constant(size, size, size));
+  for (const double size : {1e-30, 1e-12, 1e-6, 1e-3, 1.0, 1e3, 1e6, 1e12, 1e18})
+    out.push_back(constant(size, size, size));
   for (const double row : {1e30, 3e37, 2.9e38, 3.3e38, 1e-38, 1e-40, 1.4e-45}) {
     out.push_back(constant(1, row, row));
     out.push_back(constant(row, 1, row));
   }
-  for (const double tiny : {1.4e-45, 4.2e-45, 7e-45, 1e-44, 1.3e-44}) // products and factors that are subnormal in float
+  for (const double tiny :
+       {1.4e-45, 4.2e-45, 7e-45, 1e-44, 1.3e-44}) // products and factors that are subnormal in float
     for (const double huge : {1e36, 1e37, 1.1e38, 3.3e38}) {
       out.push_back(constant(huge, tiny, huge));
       out.push_back(constant(tiny, huge, huge));
@@ -153,7 +154,8 @@ std::vector<record> adversaries() {
         const double a = (weight_bound + off) * rounding / ((bias_bound + off) * std::sqrt(double{inputs}));
         out.push_back(constant(a, e, (table_bound + off) * rounding / std::sqrt(double{table})));
         const double all = (flat_bound + off) * rounding / std::sqrt(3.0); // three equal parts of a flat norm
-        out.push_back(constant(1 / std::sqrt(double{inputs}), all / std::sqrt(double{outputs}), all / std::sqrt(double{table})));
+        out.push_back(
+            constant(1 / std::sqrt(double{inputs}), all / std::sqrt(double{outputs}), all / std::sqrt(double{table})));
       }
   record spike = constant(0, 0, 0); // all of a norm in one element
   spike.input[3] = 2e4;
@@ -293,7 +295,8 @@ TEST_CASE("a small bound holds for a linear layer of huge inputs and subnormal o
     const double e = quanta * 0x1p-149; // the smallest float
     for (const double a : {3.4e38, 2.2e38, 1e38})
       for (const double part : {0.95, 0.8, 0.61, 0.4, 0.26}) { // of the record's own norm
-        const double own = e * std::sqrt(double{outputs}) * static_cast<double>(static_cast<float>(a)) * std::sqrt(double{inputs});
+        const double own =
+            e * std::sqrt(double{outputs}) * static_cast<double>(static_cast<float>(a)) * std::sqrt(double{inputs});
         const double c = own * part;
         INFO(quanta << " quanta, inputs of " << a << ", bound " << c);
         CHECK(within(norm(sums_of<float, running_sum<float>>(per_layer{{c, 1.0, 1.0}}, {constant(a, e, 0)})[0]), c));
@@ -305,8 +308,8 @@ TEST_CASE("the bound holds for a large parameter, whose norm is the rounded sum 
   constexpr isize n = isize{1} << 18; // of equal numbers, so that all roundings may be down; sqrt(n) is exact
   std::vector<double> value(n), sum(n), row(n);
   const std::vector<parameter_view<double>> views{{"w", value, sum}};
-  dp_optimizer opt(views, dp_options{}, flat{flat_bound}, running_sum<double>{}, counter_gaussian{.noise_multiplier = 0},
-                   unscaled{}, no_accountant{});
+  dp_optimizer opt(views, dp_options{}, flat{flat_bound}, running_sum<double>{},
+                   counter_gaussian{.noise_multiplier = 0}, unscaled{}, no_accountant{});
   random_numbers random(14);
   for (int k = 0; k < 12; ++k) {
     row.assign(row.size(), random.in(1e6, 9e6)); // so large that 1e-6 beside the norm is nothing
@@ -331,7 +334,8 @@ TEST_CASE("a record with a number that is not finite moves nothing of its group"
     CHECK(sums_of<float, running_sum<float>>(flat_clipper(), with) == flat_rest);
     const auto layers = sums_of<float, running_sum<float>>(per_layer_clipper(), with);
     CHECK(layers[2] == layers_rest[2]);
-    CHECK(within(norm(layers, layers_rest), std::sqrt(weight_bound * weight_bound + bias_bound * bias_bound) * (1 + 1e-6)));
+    CHECK(within(norm(layers, layers_rest),
+                 std::sqrt(weight_bound * weight_bound + bias_bound * bias_bound) * (1 + 1e-6)));
     with[1] = constant(1, 1, 1);
     with[1].output[2] = v; // in weight and bias
     CHECK(sums_of<float, running_sum<float>>(flat_clipper(), with) == flat_rest);

@@ -61,7 +61,7 @@ long double norm(const std::vector<V>& x) {
 
 } // namespace
 
-TEMPLATE_TEST_CASE("norms and sums are those of the outer products", "", float, double) {
+TEMPLATE_TEST_CASE("linear_weight: norms and sums are those of the outer products", "", float, double) {
   using U = TestType;
   for (const auto& [inputs, outputs] : {std::pair<isize, isize>{1, 1}, {1, 9}, {9, 1}, {5, 3}, {40, 17}}) {
     const layer<U> l{.batch = 4, .inputs = inputs, .outputs = outputs};
@@ -85,7 +85,7 @@ TEMPLATE_TEST_CASE("norms and sums are those of the outer products", "", float, 
   }
 }
 
-TEST_CASE("the weight is row-major: an output's row is as long as the input") {
+TEST_CASE("linear_weight: the weight is row-major: an output's row is as long as the input") {
   const std::vector<double> a = {1, 10, 100};
   const std::vector<double> e = {2, 3};
   const linear_weight<double> s{a.data(), e.data(), 1, 3, 2};
@@ -94,7 +94,7 @@ TEST_CASE("the weight is row-major: an output's row is as long as the input") {
   for (std::size_t k = 0; k < 6; ++k) CHECK(sum[k] == Approx(expected[k]));
 }
 
-TEST_CASE("asking in ranges gives the same bits as asking at once") {
+TEST_CASE("linear_weight: asking in ranges gives the same bits as asking at once") {
   const layer<float> l{.batch = 7, .inputs = 6, .outputs = 5};
   const linear_weight<float> s = l.source();
   const std::vector<double> factors = random_numbers<double>(7, 3);
@@ -114,7 +114,7 @@ TEST_CASE("asking in ranges gives the same bits as asking at once") {
   }
 }
 
-TEST_CASE("factor 0 skips a sample whose numbers are not finite, and its norm says so") {
+TEST_CASE("linear_weight: factor 0 skips a sample whose numbers are not finite, and its norm says so") {
   const double bad = GENERATE(std::numeric_limits<double>::quiet_NaN(), std::numeric_limits<double>::infinity());
   layer<double> l{.batch = 3, .inputs = 4, .outputs = 2};
   const std::vector<double> good = l.written_out();
@@ -132,7 +132,7 @@ TEST_CASE("factor 0 skips a sample whose numbers are not finite, and its norm sa
   for (std::size_t k = 0; k < 8; ++k) CHECK(sum[k] == Approx(good[k] + good[16 + k]).margin(1e-14));
 }
 
-TEMPLATE_TEST_CASE("no sample adds more than its bound, rounding included", "", float, double) {
+TEMPLATE_TEST_CASE("linear_weight: no sample adds more than its bound, rounding included", "", float, double) {
   using Out = TestType;
   for (int seed = 0; seed < 50; ++seed) {
     layer<float> l{.batch = 1, .inputs = 8, .outputs = 6};
@@ -144,7 +144,7 @@ TEMPLATE_TEST_CASE("no sample adds more than its bound, rounding included", "", 
   }
 }
 
-TEMPLATE_TEST_CASE("factors from 1e-30 to 1e30 neither overflow nor vanish", "", float, double) {
+TEMPLATE_TEST_CASE("linear_weight: factors from 1e-30 to 1e30 neither overflow nor vanish", "", float, double) {
   using Out = TestType;
   for (double of_input = 1e-30; of_input < 2e30; of_input *= 1e5)
     for (double of_output = 1e-30; of_output < 2e30; of_output *= 1e5) {
@@ -161,7 +161,7 @@ TEMPLATE_TEST_CASE("factors from 1e-30 to 1e30 neither overflow nor vanish", "",
     }
 }
 
-TEST_CASE("doubles beyond the range of float add their clipped share to a sum in float") {
+TEST_CASE("linear_weight: doubles beyond the range of float add their clipped share to a sum in float") {
   const std::vector<double> a = {1e70, 0};
   const std::vector<double> e = {-1e70, 1e70};
   const std::vector<float> sum = sum_of<float>(linear_weight<double>{a.data(), e.data(), 1, 2, 2}, {1e-140});
@@ -171,7 +171,7 @@ TEST_CASE("doubles beyond the range of float add their clipped share to a sum in
   CHECK(sum[3] == 0);
 }
 
-TEST_CASE("no samples and a layer of one number are valid") {
+TEST_CASE("linear_weight: no samples and a layer of one number are valid") {
   const linear_weight<double> none{nullptr, nullptr, 0, 3, 2};
   CHECK(sum_of<double>(none, {}) == std::vector<double>(6, 0.0));
   CHECK(squared_norms_of(none).empty());
@@ -183,7 +183,7 @@ TEST_CASE("no samples and a layer of one number are valid") {
   CHECK(squared_norms_of(one)[0] == Approx(36));
 }
 
-TEST_CASE("copy_sample gives any part of one sample, scaled, across rows") {
+TEST_CASE("linear_weight: copy_sample gives any part of one sample, scaled, across rows") {
   const layer<double> l{.batch = 3, .inputs = 4, .outputs = 3};
   const std::vector<double> rows = l.written_out();
   for (const isize first : {0, 3, 5, 11})

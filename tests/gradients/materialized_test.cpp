@@ -62,7 +62,7 @@ struct bfloat16 {
 
 } // namespace
 
-TEMPLATE_TEST_CASE("norms and sums are those of the definition", "", float, double) {
+TEMPLATE_TEST_CASE("materialized: norms and sums are those of the definition", "", float, double) {
   using U = TestType;
   for (const isize size : {1, 7, 8, 9, 64, 1000}) {
     constexpr isize batch = 5;
@@ -89,7 +89,7 @@ TEMPLATE_TEST_CASE("norms and sums are those of the definition", "", float, doub
   }
 }
 
-TEST_CASE("both questions add to what is there") {
+TEST_CASE("materialized: both questions add to what is there") {
   const std::vector<double> rows = {3, 4, 6, 8};
   const materialized<double> s(rows.data(), 2, 2);
   workspace w;
@@ -104,7 +104,7 @@ TEST_CASE("both questions add to what is there") {
   CHECK(out[1] == Approx(28));
 }
 
-TEST_CASE("rows may lie further apart than they are long") {
+TEST_CASE("materialized: rows may lie further apart than they are long") {
   const std::vector<float> rows = {1, 2, 999, 3, 4, 999};
   const materialized<float> s(rows.data(), 2, 2, 3);
   CHECK(squared_norms_of(s)[0] == Approx(5));
@@ -117,7 +117,7 @@ TEST_CASE("rows may lie further apart than they are long") {
   CHECK(copied == 2);
 }
 
-TEST_CASE("asking in ranges gives the same bits as asking at once") {
+TEST_CASE("materialized: asking in ranges gives the same bits as asking at once") {
   constexpr isize batch = 11;
   constexpr isize size = 37;
   const std::vector<float> rows = random_numbers<float>(batch * size, 2);
@@ -139,7 +139,7 @@ TEST_CASE("asking in ranges gives the same bits as asking at once") {
   }
 }
 
-TEST_CASE("factor 0 skips a sample whose numbers are not finite, and its norm says so") {
+TEST_CASE("materialized: factor 0 skips a sample whose numbers are not finite, and its norm says so") {
   for (const double bad : {nan_value, infinite, -infinite}) {
     std::vector<double> rows = random_numbers<double>(3 * 20, 4);
     rows[20 + 13] = bad; // of sample 1
@@ -161,7 +161,7 @@ long double clipped_norm(const std::vector<U>& row, double bound) {
   return norm(sum_of<Out>(s, {n > bound ? bound / n : 1.0}));
 }
 
-TEMPLATE_TEST_CASE("no sample adds more than its bound, rounding included", "", float, double) {
+TEMPLATE_TEST_CASE("materialized: no sample adds more than its bound, rounding included", "", float, double) {
   using Out = TestType;
   for (int seed = 0; seed < 50; ++seed)
     for (const isize size : {1, 3, 100}) {
@@ -170,7 +170,7 @@ TEMPLATE_TEST_CASE("no sample adds more than its bound, rounding included", "", 
     }
 }
 
-TEMPLATE_TEST_CASE("numbers from 1e-30 to 1e30 neither overflow nor vanish", "", float, double) {
+TEMPLATE_TEST_CASE("materialized: numbers from 1e-30 to 1e30 neither overflow nor vanish", "", float, double) {
   using Out = TestType;
   for (double magnitude = 1e-30; magnitude < 2e30; magnitude *= 10) {
     std::vector<float> row = random_numbers<float>(50, 5);
@@ -186,13 +186,13 @@ TEMPLATE_TEST_CASE("numbers from 1e-30 to 1e30 neither overflow nor vanish", "",
   }
 }
 
-TEST_CASE("the largest floats clip to a bound whose factor is a subnormal float") {
+TEST_CASE("materialized: the largest floats clip to a bound whose factor is a subnormal float") {
   const std::vector<float> row(10000, 3e38F); // norm 3e40
   for (const double bound : {1.0, 0.1, 1e-3, 2.5e-5}) CHECK(clipped_norm<float>(row, bound) <= static_cast<long double>(bound));
   CHECK(clipped_norm<float>(row, 1.0) > 0.99L);
 }
 
-TEST_CASE("doubles beyond the range of float add their clipped share to a sum in float") {
+TEST_CASE("materialized: doubles beyond the range of float add their clipped share to a sum in float") {
   const std::vector<double> row = {1e100, -1e100, 0, 1e60};
   const std::vector<float> sum = sum_of<float>(materialized<double>(row.data(), 1, 4), {1e-100});
   CHECK(sum[0] == Approx(1));
@@ -203,7 +203,7 @@ TEST_CASE("doubles beyond the range of float add their clipped share to a sum in
   CHECK(clipped_norm<float>(row, 0.5) > 0.4999L);
 }
 
-TEST_CASE("a factor beyond the range of float stays finite, and times 0 is 0") {
+TEST_CASE("materialized: a factor beyond the range of float stays finite, and times 0 is 0") {
   const std::vector<float> row = {0, 1e-20F};
   const std::vector<float> sum = sum_of<float>(materialized<float>(row.data(), 1, 2), {1e39});
   CHECK(sum[0] == 0);
@@ -211,7 +211,7 @@ TEST_CASE("a factor beyond the range of float stays finite, and times 0 is 0") {
   CHECK(sum[1] <= 1e19F);
 }
 
-TEST_CASE("storage types of 16 bits are read as they are") {
+TEST_CASE("materialized: storage types of 16 bits are read as they are") {
   const std::vector<bfloat16> rows = {{0x3f80}, {0x4000}, {0xc040}, {0x0000}}; // 1, 2, -3, 0
   const materialized<bfloat16> s(rows.data(), 2, 2);
   CHECK(squared_norms_of(s)[0] == Approx(5));
@@ -221,7 +221,7 @@ TEST_CASE("storage types of 16 bits are read as they are") {
   CHECK(sum[1] == Approx(2));
 }
 
-TEST_CASE("no samples, scalars and parameters without elements are valid") {
+TEST_CASE("materialized: no samples, scalars and parameters without elements are valid") {
   workspace w;
   SECTION("no samples") {
     const materialized<double> s(nullptr, 0, 3);
@@ -245,7 +245,7 @@ TEST_CASE("no samples, scalars and parameters without elements are valid") {
   }
 }
 
-TEST_CASE("copy_sample gives any part of one sample, scaled") {
+TEST_CASE("materialized: copy_sample gives any part of one sample, scaled") {
   const std::vector<float> rows = random_numbers<float>(4 * 10, 6);
   const materialized<float> s(rows.data(), 4, 10);
   std::vector<double> part(3);
@@ -253,7 +253,7 @@ TEST_CASE("copy_sample gives any part of one sample, scaled") {
   for (std::size_t k = 0; k < 3; ++k) CHECK(part[k] == -2.0 * static_cast<double>(rows[20 + 5 + k]));
 }
 
-TEST_CASE("a block fits half a megabyte of cache whatever the parameter's size") {
+TEST_CASE("materialized: a block fits half a megabyte of cache whatever the parameter's size") {
   for (const isize size : {1, 100, 10000, 1000000}) {
     const materialized<float> s(nullptr, 1000, size);
     CHECK((s.block() == 1 || s.block() * size * 4 <= 512 * 1024));

@@ -35,7 +35,7 @@ TEST_CASE("secure_mode gives all processes the same parameters, and others in th
 TEST_CASE("a fault of one process is the same error on all, and the next step works") {
   const int n = ranks();
   for (const fault how : all_faults)
-    for (int spoiler = 0; spoiler < n; spoiler += n > 1 ? n - 1 : 1) { // the root and the last
+    for (int spoiler = 0; spoiler<n; spoiler += n> 1 ? n - 1 : 1) { // the root and the last
       INFO(text_of(how) << " on rank " << spoiler);
       CHECK_NOTHROW(faults_are_shared<as_ready>(world(), spoiler, how));
       CHECK_NOTHROW(faults_are_shared<at_step>(world(), spoiler, how));
@@ -45,7 +45,7 @@ TEST_CASE("a fault of one process is the same error on all, and the next step wo
 TEST_CASE("a configuration that differs on one process is refused on all, by the name of the field") {
   const int n = ranks();
   for (const difference& d : all_differences)
-    for (int other = 0; other < n; other += n > 1 ? n - 1 : 1) {
+    for (int other = 0; other<n; other += n> 1 ? n - 1 : 1) {
       INFO(d.what << " on rank " << other);
       CHECK_NOTHROW(differing_configuration_is_refused(world(), other, d));
     }

@@ -30,9 +30,8 @@ struct on_processes {
   static deviation run(const golden_case& c, const replay_style& style, Make make) {
     mpi comm(MPI_COMM_WORLD);
     const auto rank = static_cast<std::size_t>(comm.rank());
-    return replay<T>(c, rank, style, [&](const auto& views, const dp_options& other) {
-      return make(views, other, std::move(comm));
-    });
+    return replay<T>(c, rank, style,
+                     [&](const auto& views, const dp_options& other) { return make(views, other, std::move(comm)); });
   }
 };
 

@@ -35,20 +35,28 @@ enum class arrival { forward, reverse, shuffled };
 /// What a trainer is free to choose.
 struct replay_style {
   const char* name;
-  arrival order = arrival::forward;      ///< of the parameters' gradients; shuffled differs by rank and microbatch
-  bool skip_steps = false;               ///< mode virtual by signal_skip_step() instead of .last
-  bool pre_step_first = false;           ///< pre_step() then step(), else step() alone, which is the fused pass
-  bool gradient_arrays = true;           ///< the trainer has arrays for the released gradients
+  arrival order = arrival::forward; ///< of the parameters' gradients; shuffled differs by rank and microbatch
+  bool skip_steps = false;          ///< mode virtual by signal_skip_step() instead of .last
+  bool pre_step_first = false;      ///< pre_step() then step(), else step() alone, which is the fused pass
+  bool gradient_arrays = true;      ///< the trainer has arrays for the released gradients
   isize bucket_elements = 1 << 20;
 };
 
 inline constexpr std::array<replay_style, 4> replay_styles{{
     {.name = "in order, one step() call"},
-    {.name = "reverse, pre_step(), no arrays, a bucket a parameter", .order = arrival::reverse, .pre_step_first = true,
-     .gradient_arrays = false, .bucket_elements = 1},
-    {.name = "shuffled, skipped steps, pre_step()", .order = arrival::shuffled, .skip_steps = true,
-     .pre_step_first = true, .bucket_elements = 7},
-    {.name = "shuffled, skipped steps, one step() call", .order = arrival::shuffled, .skip_steps = true,
+    {.name = "reverse, pre_step(), no arrays, a bucket a parameter",
+     .order = arrival::reverse,
+     .pre_step_first = true,
+     .gradient_arrays = false,
+     .bucket_elements = 1},
+    {.name = "shuffled, skipped steps, pre_step()",
+     .order = arrival::shuffled,
+     .skip_steps = true,
+     .pre_step_first = true,
+     .bucket_elements = 7},
+    {.name = "shuffled, skipped steps, one step() call",
+     .order = arrival::shuffled,
+     .skip_steps = true,
      .bucket_elements = 4},
 }};
 
@@ -215,8 +223,8 @@ deviation replay(const golden_case& c, std::size_t rank, const replay_style& sty
     for (std::size_t p = 0; visible && p < count; ++p) {
       numbers of_release = of_sum[p];
       for (double& floor : of_release) floor /= divisor;
-      const auto released = gradients[p].empty() ? opt.released_gradient(static_cast<isize>(p))
-                                                 : std::span<const T>(gradients[p]);
+      const auto released =
+          gradients[p].empty() ? opt.released_gradient(static_cast<isize>(p)) : std::span<const T>(gradients[p]);
       out.gradient = std::max(out.gradient, worst_difference(released, recorded.grad[p], of_release));
       if (c.world == 1)
         out.sum = std::max(out.sum, worst_difference(released, recorded.summed_grad[p], of_sum[p], divisor));

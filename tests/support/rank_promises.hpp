@@ -40,14 +40,16 @@ template <class C, class T>
 bool alike(C& comm, const std::vector<T>& x) {
   std::vector<T> of_root = x;
   detail::broadcast_now(comm, std::span(of_root), 0);
-  double differs = x.size() == of_root.size() && std::memcmp(x.data(), of_root.data(), x.size() * sizeof(T)) == 0 ? 0 : 1;
+  double differs =
+      x.size() == of_root.size() && std::memcmp(x.data(), of_root.data(), x.size() * sizeof(T)) == 0 ? 0 : 1;
   detail::sum_now(comm, std::span(&differs, 1));
   return differs == 0;
 }
 
 /// A composition for tests: bound 0.6, noise from a known seed, sum over 23 expected samples.
 template <class T, class C, class Accumulated, class When, class Base = sgd>
-auto toy_optimizer(const std::vector<parameter_view<T>>& views, C comm, Base base = {.learning_rate = 0.5, .momentum = 0.9}) {
+auto toy_optimizer(const std::vector<parameter_view<T>>& views, C comm,
+                   Base base = {.learning_rate = 0.5, .momentum = 0.9}) {
   return dp_optimizer(views, dp_options{.bucket_elements = 16}, per_layer{0.6}, Accumulated{}, std::move(comm),
                       counter_gaussian{.noise_multiplier = 0.8, .seed = 20240229},
                       expected_batch{across_ranks{double{toy_samples}}}, std::move(base), When{}, no_accountant{});
@@ -68,7 +70,8 @@ void equals_one_rank(C comm, double tolerance) {
     auto opt = toy_optimizer<T, C, Accumulated, When>(model.views(), std::move(comm));
     toy_feeder<T> feeder;
     for (isize s = 0; s < toy_steps; ++s) {
-      feeder.feed(opt, s, uneven_share(toy_samples, s, rank, ranks), static_cast<std::uint64_t>(100 * s + 10 * rank + 1));
+      feeder.feed(opt, s, uneven_share(toy_samples, s, rank, ranks),
+                  static_cast<std::uint64_t>(100 * s + 10 * rank + 1));
       opt.step();
       several.released.push_back(model.all_gradients());
     }
@@ -76,8 +79,7 @@ void equals_one_rank(C comm, double tolerance) {
     same_everywhere = alike(opt.communicator(), several.values);
   }
   const toy_result<T> one = toy_train<T>(
-      toy_steps,
-      [](const auto& views) { return toy_optimizer<T, serial, Accumulated, When>(views, serial{}); },
+      toy_steps, [](const auto& views) { return toy_optimizer<T, serial, Accumulated, When>(views, serial{}); },
       [](isize) { return all_at_once(toy_samples); });
   expect(same_everywhere, "the same bits on every rank");
   const double d = distance(several, one);
@@ -93,8 +95,11 @@ void secure_runs_agree_and_differ(C first, C second) {
     const int ranks = comm.size();
     toy_model<double> model(toy_sizes());
     distributed_per_layer_optimizer opt(model.views(), sgd{.learning_rate = 0.1},
-                                        {.noise_multiplier = 1.0, .max_grad_norm = 0.6, .expected_batch_size = 8,
-                                         .secure_mode = true, .other = {.bucket_elements = 16}},
+                                        {.noise_multiplier = 1.0,
+                                         .max_grad_norm = 0.6,
+                                         .expected_batch_size = 8,
+                                         .secure_mode = true,
+                                         .other = {.bucket_elements = 16}},
                                         std::move(comm), no_accountant{});
     toy_feeder<double> feeder;
     for (isize s = 0; s < toy_steps; ++s) {
@@ -112,19 +117,34 @@ void secure_runs_agree_and_differ(C first, C second) {
 // ---- faults ---------------------------------------------------------------------------------------------------------
 
 /// The ways in which one rank spoils a step. Each leaves a text that the error must hold.
-enum class fault { missing_gradient, wrong_batch, wrong_size, second_gradient, exception_in_closure, no_begin, other_iterations };
-inline constexpr std::array all_faults{fault::missing_gradient,     fault::wrong_batch, fault::wrong_size,
-                                       fault::second_gradient,      fault::exception_in_closure,
-                                       fault::no_begin,             fault::other_iterations};
+enum class fault {
+  missing_gradient,
+  wrong_batch,
+  wrong_size,
+  second_gradient,
+  exception_in_closure,
+  no_begin,
+  other_iterations
+};
+inline constexpr std::array all_faults{fault::missing_gradient, fault::wrong_batch,          fault::wrong_size,
+                                       fault::second_gradient,  fault::exception_in_closure, fault::no_begin,
+                                       fault::other_iterations};
 inline std::string_view text_of(fault f) {
   switch (f) {
-  case fault::missing_gradient: return "layer 2";
-  case fault::wrong_batch: return "holds 2 samples";
-  case fault::wrong_size: return "holds 3 elements";
-  case fault::second_gradient: return "second gradient for 'layer 1'";
-  case fault::exception_in_closure: return "the data loader failed";
-  case fault::no_begin: return "step() without begin()";
-  case fault::other_iterations: return "ranks differ in what they declared";
+  case fault::missing_gradient:
+    return "layer 2";
+  case fault::wrong_batch:
+    return "holds 2 samples";
+  case fault::wrong_size:
+    return "holds 3 elements";
+  case fault::second_gradient:
+    return "second gradient for 'layer 1'";
+  case fault::exception_in_closure:
+    return "the data loader failed";
+  case fault::no_begin:
+    return "step() without begin()";
+  case fault::other_iterations:
+    return "ranks differ in what they declared";
   }
   return "";
 }
@@ -166,7 +186,8 @@ void spoiled_step(Opt& opt, isize step, bool spoil, fault how, toy_feeder<double
     feeder.feed(opt, step, {ids, ids}, 0, true);
     break;
   case fault::no_begin:
-  case fault::exception_in_closure: break;
+  case fault::exception_in_closure:
+    break;
   }
   opt.step();
 }
@@ -236,12 +257,14 @@ void faults_are_shared(C comm, int spoiler, fault how) {
   expect(values_kept, "a failed step leaves the parameters as they were");
   expect(updates == 1, "a failed step does not count as an update");
   expect(same_everywhere, "the same bits on every rank after a failure");
-  expect(distance(model.all_values(), expected.all_values()) < 1e-14, "the next step is as if the failed one had not been");
+  expect(distance(model.all_values(), expected.all_values()) < 1e-14,
+         "the next step is as if the failed one had not been");
   expect(charges == own_charges * ranks, "the same charge on every rank");
   expect(charged == released + 1, "a failed step is charged: ", charged, " releases, not ", released + 1);
 }
 
-// ---- configuration ----------------------------------------------------------------------------------------------------
+// ---- configuration
+// ----------------------------------------------------------------------------------------------------
 
 /// A configuration that rank `other` gets wrong; `field` is what the error must name.
 struct difference {
@@ -324,20 +347,16 @@ void construct(C comm, bool other, std::string_view what) {
   const seed_gaussian noise{.noise_multiplier = 1.0, .generator_seed = 1};
   const expected_batch scaling{8.0};
   // What differs in type is a composition of its own.
-  if (is("master type"))
-    distributed_per_layer_optimizer(narrow_views, base, options, std::move(comm));
-  else if (is("schedule"))
-    simple_distributed_per_layer_optimizer(views, base, options, std::move(comm));
+  if (is("master type")) distributed_per_layer_optimizer(narrow_views, base, options, std::move(comm));
+  else if (is("schedule")) simple_distributed_per_layer_optimizer(views, base, options, std::move(comm));
   else if (is("another one"))
     distributed_per_layer_optimizer(views, adam{.learning_rate = 0.1}, options, std::move(comm));
-  else if (is("flat"))
-    dp_optimizer(views, other_options, flat{0.5}, std::move(comm), noise, scaling, base);
+  else if (is("flat")) dp_optimizer(views, other_options, flat{0.5}, std::move(comm), noise, scaling, base);
   else if (is("accumulator"))
     dp_optimizer(views, other_options, per_layer{0.5}, integer_grid{}, std::move(comm), noise, scaling, base);
   else if (is("placement"))
     dp_optimizer(views, other_options, per_layer{0.5}, root_before_reduction{}, std::move(comm), noise, scaling, base);
-  else
-    distributed_per_layer_optimizer(views, base, options, std::move(comm));
+  else distributed_per_layer_optimizer(views, base, options, std::move(comm));
 }
 
 /// Every rank throws the same invalid_argument, which names the field and the ranks that differ.
@@ -348,7 +367,8 @@ void differing_configuration_is_refused(C comm, int other, const difference& d) 
   if (ranks == 1) return construct(std::move(comm), true, d.what); // nobody to differ from: every one is valid
   const std::string text = thrown_text<invalid_argument>([&] { construct(std::move(comm), rank == other, d.what); });
   expect(text.find("configuration differs between ranks: ") != std::string::npos, text);
-  expect(text.find(std::string(d.field) + " (rank") != std::string::npos, "'", d.what, "' is named ", d.field, ": ", text);
+  expect(text.find(std::string(d.field) + " (rank") != std::string::npos, "'", d.what, "' is named ", d.field, ": ",
+         text);
   if (other > 0) expect(text.find(message("rank ", other, " differs from rank 0")) != std::string::npos, text);
 }
 
@@ -359,7 +379,8 @@ void bad_option_is_shared(C comm, int bad) {
   const int ranks = comm.size();
   std::vector<double> w(4);
   const std::vector<parameter_view<double>> views{{"w", w}};
-  const per_layer_options options{.noise_multiplier = mine ? -1.0 : 1.0, .max_grad_norm = 1.0, .expected_batch_size = 8};
+  const per_layer_options options{
+      .noise_multiplier = mine ? -1.0 : 1.0, .max_grad_norm = 1.0, .expected_batch_size = 8};
   const auto build = [&] { distributed_per_layer_optimizer(views, sgd{}, options, std::move(comm)); };
   const std::string text = ranks == 1 ? thrown_text<invalid_argument>(build) : thrown_text<rank_error>(build);
   expect(text.find("noise_multiplier") != std::string::npos, text);

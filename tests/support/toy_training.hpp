@@ -35,7 +35,8 @@ struct toy_model {
       names.push_back("layer " + std::to_string(p));
       values.emplace_back(static_cast<std::size_t>(sizes[p]));
       gradients.emplace_back(static_cast<std::size_t>(sizes[p]), T(0));
-      for (std::size_t k = 0; k < values[p].size(); ++k) values[p][k] = static_cast<T>(0.25 * static_cast<double>(k % 9) - 1);
+      for (std::size_t k = 0; k < values[p].size(); ++k)
+        values[p][k] = static_cast<T>(0.25 * static_cast<double>(k % 9) - 1);
     }
   }
   [[nodiscard]] std::vector<parameter_view<T>> views() {
@@ -61,8 +62,10 @@ inline const std::vector<isize>& toy_sizes() {
 
 /// A number in (-1, 1) times a scale of the sample's own: some samples are clipped and some are not.
 inline double toy_gradient(isize step, isize sample, isize parameter, isize element) {
-  std::uint64_t z = static_cast<std::uint64_t>(step) * 0x9e3779b97f4a7c15u + static_cast<std::uint64_t>(sample) * 0xbf58476d1ce4e5b9u +
-                    static_cast<std::uint64_t>(parameter) * 0x94d049bb133111ebu + static_cast<std::uint64_t>(element) + 1;
+  std::uint64_t z = static_cast<std::uint64_t>(step) * 0x9e3779b97f4a7c15u +
+                    static_cast<std::uint64_t>(sample) * 0xbf58476d1ce4e5b9u +
+                    static_cast<std::uint64_t>(parameter) * 0x94d049bb133111ebu + static_cast<std::uint64_t>(element) +
+                    1;
   for (int round = 0; round < 2; ++round) z = (z ^ (z >> 31)) * 0xd6e8feb86659fd93u;
   const double unit = static_cast<double>(z >> 11) * 0x1p-52 - 1;
   return std::ldexp(unit, static_cast<int>(sample % 7) - 4);

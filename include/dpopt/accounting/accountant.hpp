@@ -3,8 +3,8 @@
 /// @file
 /// The Accountant role: adds up what the releases cost. Satisfied by rdp_accountant (default) and no_accountant.
 ///
-/// Contract: record() is told BEFORE a release, only step() calls it, once a released step; what was recorded is never
-/// taken back, also when the step fails afterwards.
+/// Contract: record() is told BEFORE a release, once a step (step(), pre_step() or add_noise(), never a skipped one nor a
+/// physical part of a batch); what was recorded is never taken back, also when the step fails afterwards.
 #pragma once
 
 #include "dpopt/core/error.hpp"

@@ -8,6 +8,7 @@
 #include "dpopt/core/types.hpp"
 
 #include <limits>
+#include <string>
 
 namespace dpopt {
 
@@ -22,6 +23,7 @@ struct no_accountant {
   void record(const gaussian_event& event) { event.validate(); }
 
   /// Infinity, the only upper bound that holds whatever was released.
+  [[nodiscard]] static std::string describe() { return "no_accountant"; }
   [[nodiscard]] double epsilon(double /*delta*/) const { return std::numeric_limits<double>::infinity(); }
 };
 

@@ -12,11 +12,13 @@
 #include "dpopt/accounting/rdp.hpp"
 #include "dpopt/core/error.hpp"
 #include "dpopt/core/types.hpp"
+#include "dpopt/parameters/fingerprint.hpp"
 
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <limits>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -85,6 +87,12 @@ public:
   [[nodiscard]] double best_order(double delta) const { return best(delta).second; }
 
   [[nodiscard]] const std::vector<double>& orders() const noexcept { return orders_; }
+  /// For describe() of the optimizer and comparison between ranks: which orders, by a digest of them.
+  [[nodiscard]] std::string describe() const {
+    fingerprint digest;
+    for (const double order : orders_) digest.add(order);
+    return message("rdp_accountant(", orders_.size(), " orders, digest ", digest.value(), ")");
+  }
 
   /// Everything recorded, equal releases in a row as one event with their count.
   [[nodiscard]] const std::vector<gaussian_event>& history() const noexcept { return history_; }

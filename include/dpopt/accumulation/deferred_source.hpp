@@ -21,7 +21,7 @@ public:
   deferred_source() = default;
 
   template <class S>
-    requires AccumulatesFrom<A, S> && (alignof(S) <= 16)
+    requires AccumulatesFrom<A, S> && GradientView<S>
   explicit deferred_source(const S& source) noexcept : table_(&table_of<S>) {
     std::memcpy(bytes_, &source, sizeof source);
   }

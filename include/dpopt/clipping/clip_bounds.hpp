@@ -22,8 +22,8 @@ namespace dpopt {
 class clip_bounds {
 public:
   clip_bounds() = default;
-  clip_bounds(double one_for_all) : values_{one_for_all}, for_all_(true) {}                 // NOLINT: implicit by design
-  clip_bounds(std::vector<double> one_each) : values_(std::move(one_each)) {}               // NOLINT: implicit by design
+  clip_bounds(double one_for_all) : values_{one_for_all}, for_all_(true) {}   // NOLINT: implicit by design
+  clip_bounds(std::vector<double> one_each) : values_(std::move(one_each)) {} // NOLINT: implicit by design
   clip_bounds(std::initializer_list<double> one_each) : values_(one_each) {}
   clip_bounds(std::initializer_list<std::pair<std::string, double>> by_name) {
     for (const auto& [name, value] : by_name) {
@@ -36,7 +36,8 @@ public:
   /// @throw invalid_argument naming the parameter when a bound is missing, surplus, unknown or not a positive number.
   [[nodiscard]] std::vector<double> resolve(std::span<const parameter_info> parameters,
                                             std::string_view kind = "parameter") const {
-    if (values_.empty()) throw invalid_argument(message("max_grad_norm: not given; give one bound for all or one a ", kind));
+    if (values_.empty())
+      throw invalid_argument(message("max_grad_norm: not given; give one bound for all or one a ", kind));
     std::vector<double> out(parameters.size(), for_all_ ? values_.front() : 0.0);
     if (!names_.empty()) by_name(parameters, kind, out);
     else if (!for_all_) in_order(parameters, kind, out);
@@ -47,8 +48,8 @@ public:
 private:
   void in_order(std::span<const parameter_info> parameters, std::string_view kind, std::vector<double>& out) const {
     if (values_.size() != parameters.size())
-      throw invalid_argument(message("max_grad_norm: ", values_.size(), " bounds for ", parameters.size(),
-                                     " ", kind, "s; give one for all, one each, or name them"));
+      throw invalid_argument(message("max_grad_norm: ", values_.size(), " bounds for ", parameters.size(), " ", kind,
+                                     "s; give one for all, one each, or name them"));
     std::ranges::copy(values_, out.begin());
   }
 

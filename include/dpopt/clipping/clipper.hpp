@@ -2,12 +2,13 @@
 // SPDX-License-Identifier: Apache-2.0
 /// @file
 /// The Clipper role: bounds what one sample can add. A clipper is a grouping (which parameters share a norm) and a rule
-/// (norm to factor). Groupings: flat, per_layer, per_group. Rules around a grouping: automatic, psac, drop_above; without
-/// one, norm_bound. Around both: unit_norm. Outermost, one of what moves the bounds: adaptive, scheduled.
+/// (norm to factor). Groupings: flat, per_layer, per_group. Rules around a grouping: automatic, psac, drop_above;
+/// without one, norm_bound. Around both: unit_norm. Outermost, one of what moves the bounds: adaptive, scheduled.
 ///
 /// Privacy contract: with factors from rule(g), the sum over samples of all groups' contributions moves by at most
-/// sensitivity(relation) in L2 norm between neighbouring data sets. Noise and accountant use that number; nobody
-/// multiplies by hand.
+/// sensitivity(relation) in L2 norm between neighbouring data sets, in exact arithmetic. Noise and accountant use that
+/// number; nobody multiplies by hand. A running sum in floating point rounds each addition, by up to half an ulp of the
+/// SUM and so in dependence on the other samples; where that matters, integer_grid adds exactly.
 #pragma once
 
 #include "dpopt/clipping/norm_bound.hpp"
@@ -25,13 +26,13 @@ namespace dpopt {
 template <class C>
 concept Clipper = std::movable<C> && requires(C c, const C k, std::span<const parameter_info> parameters, isize p,
                                               isize g, neighbouring relation) {
-  c.bind(parameters);                                            // once; throws invalid_argument on bad bounds
-  { k.groups() } -> std::same_as<isize>;                         // a group's factors exist when all its norms do
-  { k.group_of(p) } -> std::same_as<isize>;                      // in [0, groups())
-  { k.rule(g)(1.0) } -> std::same_as<double>;                    // norm to factor; factor x norm is bounded
-  requires std::is_trivially_copyable_v<decltype(k.rule(g))>;    // crosses into kernels by value
-  { k.sensitivity(relation) } -> std::same_as<double>;           // of the whole sum, all groups
-  { k.describe() } -> std::same_as<std::string>;                 // public configuration, compared between ranks
+  c.bind(parameters);                                         // once; throws invalid_argument on bad bounds
+  { k.groups() } -> std::same_as<isize>;                      // a group's factors exist when all its norms do
+  { k.group_of(p) } -> std::same_as<isize>;                   // in [0, groups())
+  { k.rule(g)(1.0) } -> std::same_as<double>;                 // norm to factor; factor x norm is bounded
+  requires std::is_trivially_copyable_v<decltype(k.rule(g))>; // crosses into kernels by value
+  { k.sensitivity(relation) } -> std::same_as<double>;        // of the whole sum, all groups
+  { k.describe() } -> std::same_as<std::string>;              // public configuration, compared between ranks
 };
 
 /// A clipper whose rule keeps factor x norm of group g at or below bound(g): what decorators build on.
@@ -50,19 +51,19 @@ concept AdjustableClipper = BoundedClipper<C> && requires(C c, const C k, isize 
 /// A clipper that learns from noisy scalars of its own, released together with the gradients of every step.
 ///
 /// Privacy contract: one unit of privacy moves each side scalar by at most 1/2 (add/remove, zero-out; twice that for
-/// replace-one, as it moves the gradients by twice their bound). Noise of side_std(relation), in proportion, is added to
-/// each, once, and gradient_multiplier(z) is what is left for the gradients so that both together cost no more than one
-/// Gaussian mechanism with multiplier z. The accountant is told z.
+/// replace-one, as it moves the gradients by twice their bound). Noise of side_std(relation), in proportion, is added
+/// to each, once, and gradient_multiplier(z) is what is left for the gradients so that both together cost no more than
+/// one Gaussian mechanism with multiplier z. The accountant is told z.
 template <class C>
 concept LearningClipper =
     Clipper<C> && requires(C c, const C k, isize g, double norm, std::span<double> side, std::span<const double> noisy,
                            isize iterations, int ranks, double multiplier, neighbouring relation) {
-      { k.side_scalars() } -> std::same_as<isize>;                       // after bind(); fixed
-      k.observe(g, norm, side);                                          // a unit with finite norm and weight not 0
-      { k.side_std(relation) } -> std::same_as<double>;                  // of the noise on each side scalar
-      { k.gradient_multiplier(multiplier) } -> std::same_as<double>;     // throws invalid_argument if nothing is left
-      { k.greatest_sensitivity() } -> std::same_as<double>;              // add/remove, over all bounds it may learn
-      c.learn(noisy, iterations, ranks);                                 // once a released step, alike on all ranks
+      { k.side_scalars() } -> std::same_as<isize>;                   // after bind(); fixed
+      k.observe(g, norm, side);                                      // a unit with finite norm and weight not 0
+      { k.side_std(relation) } -> std::same_as<double>;              // of the noise on each side scalar
+      { k.gradient_multiplier(multiplier) } -> std::same_as<double>; // throws invalid_argument if nothing is left
+      { k.greatest_sensitivity() } -> std::same_as<double>;          // add/remove, over all bounds it may learn
+      c.learn(noisy, iterations, ranks);                             // once a released step, alike on all ranks
     };
 
 /// What a rule can be put around: bounds that stand still, and no rule of its own yet.

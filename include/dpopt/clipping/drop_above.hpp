@@ -1,16 +1,17 @@
 // SPDX-FileCopyrightText: The dpopt authors
 // SPDX-License-Identifier: Apache-2.0
 /// @file
-/// "Global clipping" (Bu et al. 2021, arXiv 2106.07830, sec. 5): one factor for all gradients up to a norm Z, and longer
+/// "Global clipping" (Bu et al. 2021, arXiv 2106.07830): one factor for all gradients up to a norm Z, and longer
 /// ones are dropped. Not to be confused with one norm over all parameters, which is flat.
 ///
-/// When to use: all kept gradients point where their plain sum does, which helps calibration. When not: where the longest
-/// gradients are the informative ones.
+/// When to use: all kept gradients point where their plain sum does, which helps calibration. When not: where the
+/// longest gradients are the informative ones.
 #pragma once
 
+#include "dpopt/clipping/flat.hpp"
 #include "dpopt/clipping/with_rule.hpp"
 
-#include <cmath>
+#include <span>
 #include <string>
 #include <utility>
 
@@ -24,14 +25,15 @@ struct drop_above_rule {
   [[nodiscard]] double operator()(double norm) const noexcept { return norm <= limit ? factor : 0; }
 };
 
-/// drop_above{flat{1.0}, 4.0} halves what is up to ... Z = ratio x C for each group's C, so that Z follows a bound that
-/// moves. Sensitivity is the grouping's.
+/// Z = ratio x C with each group's C, so that Z follows a bound that moves: drop_above{flat{0.5}, 20.0} divides
+/// gradients of norm 10 or less by 20 and drops the rest. Sensitivity is the grouping's.
 template <class Inner>
 struct drop_above : with_rule<Inner> {
   double ratio = 1; ///< Z / C, 1 or more
 
   drop_above() = default;
-  explicit drop_above(Inner grouping, double limit_over_bound) : with_rule<Inner>(std::move(grouping)), ratio(limit_over_bound) {}
+  explicit drop_above(Inner grouping, double limit_over_bound)
+      : with_rule<Inner>(std::move(grouping)), ratio(limit_over_bound) {}
 
   /// @throw invalid_argument on a ratio below 1, and as the grouping does.
   void bind(std::span<const parameter_info> parameters) {
@@ -39,7 +41,9 @@ struct drop_above : with_rule<Inner> {
     this->inner.bind(parameters);
   }
   [[nodiscard]] drop_above_rule rule(isize g) const noexcept { return {1 / ratio, ratio * this->inner.bound(g)}; }
-  [[nodiscard]] std::string describe() const { return message("drop_above(", this->inner.describe(), ", ratio=", ratio, ")"); }
+  [[nodiscard]] std::string describe() const {
+    return message("drop_above(", this->inner.describe(), ", ratio=", ratio, ")");
+  }
 };
 
 static_assert(AdjustableClipper<drop_above<flat>> && !Grouping<drop_above<flat>>);

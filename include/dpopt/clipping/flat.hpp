@@ -13,8 +13,8 @@
 
 namespace dpopt {
 
-/// sensitivity = C for add/remove and zero-out, 2 C for replace-one. A sample with a non-finite number anywhere adds nothing
-/// anywhere. Factors wait for the last parameter's norm, so sources must stay alive until then.
+/// sensitivity = C for add/remove and zero-out, 2 C for replace-one. A sample with a non-finite number anywhere adds
+/// nothing anywhere. Factors wait for the last parameter's norm, so sources must stay alive until then.
 struct flat {
   using role = roles::clipper;
   double max_grad_norm = std::numeric_limits<double>::quiet_NaN(); ///< C > 0; required

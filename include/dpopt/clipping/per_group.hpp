@@ -60,7 +60,8 @@ public:
     }
     for (std::size_t g = 0; g < names_.size(); ++g)
       if (members_[g].empty())
-        throw invalid_argument(message("per_group: no parameter belongs to group '", names_[g], "'; correct its patterns or remove it"));
+        throw invalid_argument(
+            message("per_group: no parameter belongs to group '", names_[g], "'; correct its patterns or remove it"));
   }
 
   [[nodiscard]] isize groups() const noexcept { return static_cast<isize>(names_.size()); }
@@ -84,7 +85,8 @@ private:
   void bind_by_naming(std::span<const parameter_info> parameters) {
     for (std::size_t p = 0; p < parameters.size(); ++p) {
       std::string name = naming_(parameters[p]);
-      if (name.empty()) throw invalid_argument(message("per_group: parameter '", parameters[p].name, "' was given no group; name one"));
+      if (name.empty())
+        throw invalid_argument(message("per_group: parameter '", parameters[p].name, "' was given no group; name one"));
       const auto at = std::ranges::find(names_, name);
       group_of_[p] = at - names_.begin();
       if (at == names_.end()) names_.push_back(std::move(name));
@@ -95,7 +97,8 @@ private:
   }
 
   void bind_by_list(std::span<const parameter_info> parameters) {
-    if (listed_.empty()) throw invalid_argument("per_group: there are no groups; list them or give a function that names them");
+    if (listed_.empty())
+      throw invalid_argument("per_group: there are no groups; list them or give a function that names them");
     bounds_.clear();
     for (const clip_group& g : listed_) {
       if (std::ranges::find(names_, g.name) != names_.end())
@@ -113,11 +116,13 @@ private:
       const auto matches = [&](const std::string& pattern) { return matches_pattern(parameter, pattern); };
       if (std::ranges::none_of(listed_[static_cast<std::size_t>(g)].parameters, matches)) continue;
       if (found >= 0)
-        throw invalid_argument(message("per_group: parameter '", parameter, "' belongs to groups '", group_name(found), "' and '",
-                                       group_name(g), "'; make their patterns disjoint"));
+        throw invalid_argument(message("per_group: parameter '", parameter, "' belongs to groups '", group_name(found),
+                                       "' and '", group_name(g), "'; make their patterns disjoint"));
       found = g;
     }
-    if (found < 0) throw invalid_argument(message("per_group: parameter '", parameter, "' belongs to no group; add a pattern for it"));
+    if (found < 0)
+      throw invalid_argument(
+          message("per_group: parameter '", parameter, "' belongs to no group; add a pattern for it"));
     return found;
   }
 
@@ -130,8 +135,9 @@ private:
   std::vector<isize> group_of_;      // of each parameter
 };
 
-/// One group for each layer: the parameters whose names are alike before their last dot, as "fc1.weight" and "fc1.bias".
-/// A name without a dot is a group of its own. @param max_grad_norm as in per_group's second constructor, by layer.
+/// One group for each layer: the parameters whose names are alike before their last dot, as "fc1.weight" and
+/// "fc1.bias". A name without a dot is a group of its own. @param max_grad_norm as in per_group's second constructor,
+/// by layer.
 [[nodiscard]] inline per_group weight_and_bias(clip_bounds max_grad_norm) {
   return {[](const parameter_info& p) { return std::string(p.name.substr(0, p.name.rfind('.'))); },
           std::move(max_grad_norm)};

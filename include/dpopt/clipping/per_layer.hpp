@@ -2,7 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /// @file
 /// Per-layer clipping as in Opacus: each parameter is a group of its own with a bound of its own (McMahan et al. 2018,
-/// arXiv 1710.06963, sec. 3 "per-layer").
+/// arXiv 1710.06963, per-layer clipping).
 #pragma once
 
 #include "dpopt/clipping/clip_bounds.hpp"
@@ -15,15 +15,14 @@
 
 namespace dpopt {
 
-/// sensitivity = sqrt(sum of C_l^2) for add/remove and zero-out, twice that for replace-one. A non-finite number in one layer drops
-/// the sample from that layer; give it weight 0 to drop it everywhere. Each parameter is clipped as soon as it arrives.
+/// sensitivity = sqrt(sum of C_l^2) for add/remove and zero-out, twice that for replace-one. A non-finite number in one
+/// layer drops the sample from that layer; give it weight 0 to drop it everywhere. Each parameter is clipped as soon as
+/// it arrives.
 struct per_layer {
   using role = roles::clipper;
   clip_bounds max_grad_norm; ///< C_l; required
 
-  void bind(std::span<const parameter_info> parameters) {
-    bounds_ = max_grad_norm.resolve(parameters);
-  }
+  void bind(std::span<const parameter_info> parameters) { bounds_ = max_grad_norm.resolve(parameters); }
   [[nodiscard]] isize groups() const noexcept { return static_cast<isize>(bounds_.size()); }
   [[nodiscard]] isize group_of(isize p) const noexcept { return p; }
   [[nodiscard]] norm_bound rule(isize g) const noexcept { return {bounds_[static_cast<std::size_t>(g)]}; }

@@ -7,16 +7,18 @@
 /// When to use: as automatic, where the many short gradients of samples already learned would drown the rest.
 #pragma once
 
+#include "dpopt/clipping/flat.hpp"
 #include "dpopt/clipping/with_rule.hpp"
 
 #include <cmath>
+#include <span>
 #include <string>
 #include <utility>
 
 namespace dpopt {
 
-/// factor = C / (norm + r / (norm + r)): near C / norm for long gradients, C for a zero one, and between them no more
-/// than about C / (2 sqrt(r)).
+/// factor = C / (norm + r / (norm + r)): near C / norm for long gradients and C for a zero one; with r < 1 it is
+/// greatest at norm sqrt(r) - r, where it is C / (2 sqrt(r) - r).
 ///
 /// Bounded by C: norm >= 0 and r > 0 make r / (norm + r) a number in (0, 1], so the denominator exceeds norm, hence
 /// factor x norm = C norm / (norm + r / (norm + r)) < C. A norm that is not finite gives 0.

@@ -6,15 +6,16 @@
 #pragma once
 
 #include "dpopt/clipping/clipper.hpp"
-#include "dpopt/clipping/flat.hpp"
+#include "dpopt/core/error.hpp"
 
+#include <cmath>
 #include <span>
 #include <utility>
 
 namespace dpopt {
 
-/// Base of automatic, psac and drop_above, which add rule(g) and describe(). Contract for them: factor x norm of group g
-/// never exceeds the grouping's bound(g), which makes the grouping's sensitivity theirs.
+/// Base of automatic, psac and drop_above, which add rule(g) and describe(). Contract for them: factor x norm of group
+/// g never exceeds the grouping's bound(g), which makes the grouping's sensitivity theirs.
 template <class Inner>
 struct with_rule {
   static_assert(Grouping<Inner>,
@@ -46,9 +47,8 @@ struct with_rule {
 /// @throw invalid_argument unless the option of a rule is a finite number of at least `least`, or above it.
 inline void require_rule_option(const char* rule, const char* option, double value, double least, bool above) {
   if (!(std::isfinite(value) && (above ? value > least : value >= least)))
-    throw invalid_argument(message(rule, ": ", option, " is ", value, "; give a finite number ", above ? "above " : "of at least ", least));
+    throw invalid_argument(message(rule, ": ", option, " is ", value, "; give a finite number ",
+                                   above ? "above " : "of at least ", least));
 }
-
-static_assert(AdjustableClipper<flat>, "flat is what the rules' own checks stand on");
 
 } // namespace dpopt

@@ -12,7 +12,13 @@
 ///       ...
 ///
 /// Neither holds against -ffast-math or Clang's -ffp-contract=fast: build every rank with the same flags then.
+///
+/// Where processes can fork, process_id() tells a child from its parent.
 #pragma once
+
+#if __has_include(<unistd.h>)
+#include <unistd.h>
+#endif
 
 #if defined(__clang__)
 #define DPOPT_NO_CONTRACT
@@ -24,3 +30,16 @@
 #define DPOPT_NO_CONTRACT
 #define DPOPT_NO_CONTRACT_BLOCK
 #endif
+
+namespace dpopt {
+
+/// Number of the calling process; 0 on systems without fork(), where no two processes share memory by surprise.
+[[nodiscard]] inline long process_id() noexcept {
+#if __has_include(<unistd.h>)
+  return static_cast<long>(::getpid());
+#else
+  return 0;
+#endif
+}
+
+} // namespace dpopt

@@ -3,8 +3,9 @@
 /// @file
 /// Elementary functions of the numbers that all ranks must hold alike: scheduled and learned bounds, noise multipliers.
 ///
-/// Why not std::exp, std::pow, std::cos: they may differ in the last bit between C libraries and even between processors
-/// under one, and ranks whose bounds differ in one bit refuse the step. These use only correctly rounded operations
+/// Why not std::exp, std::pow, std::cos: they may differ in the last bit between C libraries and even between
+/// processors under one, and ranks whose bounds differ in one bit refuse the step. These use only correctly rounded
+/// operations
 /// (+ - * /) in one fixed order. Accuracy: relative 1e-15, but for power, whose error grows as n ulps.
 #pragma once
 
@@ -26,15 +27,16 @@ namespace dpopt {
   return out;
 }
 
-/// e^x; 0 and infinity beyond the range of double, NaN for NaN. x = k ln 2 + r with |r| <= 0.35, whose series ends below
-/// half an ulp after 13 terms.
+/// e^x; 0 and infinity beyond the range of double, NaN for NaN. x = k ln 2 + r with |r| <= 0.35, whose series ends
+/// below half an ulp after 13 terms.
 [[nodiscard]] DPOPT_NO_CONTRACT inline double portable_exp(double x) noexcept {
   DPOPT_NO_CONTRACT_BLOCK
   if (x > 710) return std::numeric_limits<double>::infinity();
   if (x < -746) return 0;
   if (std::isnan(x)) return x;
   const double k = std::floor(x * 0x1.71547652b82fep+0 + 0.5);
-  const double r = (x - k * 0x1.62e42feep-1) - k * 0x1.a39ef35793c76p-33; // ln 2 in two parts; the first product is exact
+  const double r =
+      (x - k * 0x1.62e42feep-1) - k * 0x1.a39ef35793c76p-33; // ln 2 in two parts; the first product is exact
   double sum = 1;
   for (int term = 13; term > 0; --term) sum = 1 + r * sum / term;
   return std::ldexp(sum, static_cast<int>(k));

@@ -23,9 +23,9 @@ namespace dpopt {
 
 template <class S>
 concept StepSchedule = std::copyable<S> && requires(const S s, std::uint64_t t) {
-  s.validate();                                // throws invalid_argument
-  { s(t) } -> std::same_as<double>;            // > 0 and alike on all ranks
-  { s.greatest() } -> std::same_as<double>;    // bound on s(t) for all t; may be infinity
+  s.validate();                             // throws invalid_argument
+  { s(t) } -> std::same_as<double>;         // > 0 and alike on all ranks
+  { s.greatest() } -> std::same_as<double>; // bound on s(t) for all t; may be infinity
   { s.describe() } -> std::same_as<std::string>;
 };
 
@@ -96,10 +96,10 @@ struct cosine_decay {
   [[nodiscard]] std::string describe() const { return message("cosine_decay(total=", total, ", floor=", floor, ")"); }
 };
 
-/// Any function of t, pure and alike on all ranks. What needs to know the greatest value beforehand (the integer grid, a
-/// clipper that learns) refuses it unless `greatest_value` is given.
+/// Any function of t, pure and alike on all ranks. What needs to know the greatest value beforehand (the integer grid,
+/// a clipper that learns) refuses it unless `greatest_value` is given.
 struct lambda_schedule {
-  std::function<double(std::uint64_t)> function;                       ///< required
+  std::function<double(std::uint64_t)> function;                   ///< required
   double greatest_value = std::numeric_limits<double>::infinity(); ///< exceeding it is an error of that step
 
   void validate() const {

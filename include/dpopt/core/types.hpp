@@ -33,15 +33,25 @@ enum class neighbouring {
 
 [[nodiscard]] constexpr std::string_view name_of(neighbouring relation) noexcept {
   switch (relation) {
-  case neighbouring::add_remove: return "add_remove";
-  case neighbouring::replace_one: return "replace_one";
-  case neighbouring::zero_out: break;
+  case neighbouring::add_remove:
+    return "add_remove";
+  case neighbouring::replace_one:
+    return "replace_one";
+  case neighbouring::zero_out:
+    break;
   }
   return "zero_out";
 }
 
 /// How the trainer's loss is reduced over samples; decides the divisor of the release, as in Opacus.
 enum class loss_reduction { mean, sum };
+
+/// The law of a mechanism's noise, which decides what an accountant may claim for it. A mechanism that is not Gaussian
+/// names its own: `static constexpr noise_kind kind`.
+enum class noise_kind {
+  gaussian,          ///< N(0, std^2) on real numbers
+  discrete_gaussian, ///< on the integers: P(x) proportional to exp(-x^2 / (2 std^2))
+};
 
 /// Each policy names its place in the step by `using role = roles::...;`, which makes arguments order-free.
 namespace roles {

@@ -47,8 +47,8 @@ public:
     note(p);
     const auto& info = parameters_[static_cast<std::size_t>(p)];
     if (batch != current_.samples)
-      throw invalid_argument(message("gradient of '", info.name, "' holds ", batch, " samples, but begin() declared ",
-                                     current_.samples));
+      throw invalid_argument(message("gradient of '", info.name, "' holds another number of samples than begin() declared "
+                                     "(both are private: look at them where they come from)"));
     if (size != info.size)
       throw invalid_argument(message("gradient of '", info.name, "' holds ", size, " elements a sample, but the parameter has ",
                                      info.size));
@@ -70,8 +70,8 @@ public:
     for (std::size_t p = 0; p < arrived_.size(); ++p)
       if (!arrived_[p]) missing += message(missing.empty() ? "'" : ", '", parameters_[p].name, "'");
     if (!missing.empty())
-      throw state_error(message("no gradient for ", missing, " in microbatch ", begun_,
-                                " of this step; call gradient_ready, or gradient_absent for an unused parameter"));
+      throw state_error(message("no gradient for ", missing, " in a microbatch of this step; call gradient_ready, or "
+                                "gradient_absent for an unused parameter"));
   }
 
   /// Ends the open microbatch once its contributions are in the sum.
@@ -113,6 +113,8 @@ public:
   [[nodiscard]] double sampling_rate() const noexcept {
     return token_ && token_->scheme == sampling_scheme::poisson ? token_->rate : 1;
   }
+  /// Whether any token so far came from a sampler whose seed the user knows.
+  [[nodiscard]] bool reproducible_sampling() const noexcept { return reproducible_sampling_; }
   [[nodiscard]] const std::vector<parameter_info>& parameters() const noexcept { return parameters_; }
 
 private:
@@ -136,6 +138,7 @@ private:
       throw state_error("begin(): the sampling token differs from that of the parts before it in this step; a step takes "
                         "one Poisson-sampled logical batch");
     token_ = t;
+    reproducible_sampling_ = reproducible_sampling_ || t.reproducible;
   }
 
   void end_batch() noexcept {
@@ -153,6 +156,7 @@ private:
   bool open_ = false;
   bool part_open_ = false;
   bool last_seen_ = false;
+  bool reproducible_sampling_ = false;
 };
 
 } // namespace dpopt

@@ -73,8 +73,10 @@ public:
   template <class Done>
   void add_absent(isize p, Done&& done) {
     const isize g = clipper_.group_of(p);
-    if (alone(g)) done(p);
-    else count_down(g, done);
+    if (!alone(g)) return count_down(g, done);
+    std::fill_n(norms(g), current_.samples, 0.0);
+    compute_factors(g, everyone()); // for what is counted: a gradient of zero
+    done(p);
   }
 
   /// Keeps the view for flush().
@@ -127,7 +129,7 @@ public:
 
 private:
   [[nodiscard]] double largest_norm() const {
-    if constexpr (LearningClipper<C>) return clipper_.greatest_sensitivity();
+    if constexpr (requires { clipper_.greatest_sensitivity(); }) return clipper_.greatest_sensitivity(); // over all steps
     else return clipper_.sensitivity(neighbouring::add_remove);
   }
   void drop_views() noexcept {

@@ -7,9 +7,11 @@
 #include "dpopt/core/types.hpp"
 #include "dpopt/parameters/fingerprint.hpp"
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <string_view>
 #include <vector>
 
 namespace dpopt {
@@ -20,27 +22,31 @@ struct step_declaration {
   isize iterations = 0;
   double sampling_rate = 1;
   double noise_multiplier = 0;
-  double sensitivity = 0;
+  double noise_std = 0;
+  std::string_view base = {}; ///< the base optimizer with its options
 
   /// 20 bits, so that squares and their sums over 8192 ranks are exact in double. A difference goes unseen once in a
   /// million steps: this guards against programming errors, not against an adversary.
   [[nodiscard]] double digest() const {
     fingerprint f;
-    f.add(step).add(iterations).add(sampling_rate).add(noise_multiplier).add(sensitivity);
+    f.add(step).add(iterations).add(sampling_rate).add(noise_multiplier).add(noise_std).add(base);
     return static_cast<double>(f.value() >> 44);
   }
 };
 
-/// Three numbers of our own and the clipper's side scalars; as long on every rank, summed over ranks in place.
+/// Five numbers of our own and the clipper's side scalars; as long on every rank, summed over ranks in place.
 class control_message {
 public:
   explicit control_message(isize side_scalars = 0) : numbers_(static_cast<std::size_t>(own + side_scalars), 0.0) {}
 
   /// Sets this rank's status; the side scalars are the clipper's, written through side().
-  void declare(bool failed, double digest) noexcept {
+  /// @param sampling_rate of this step's batches; 0 when this rank had none.
+  void declare(bool failed, double digest, double sampling_rate = 0) noexcept {
     numbers_[0] = failed ? 1.0 : 0.0;
     numbers_[1] = digest;
     numbers_[2] = digest * digest;
+    numbers_[3] = sampling_rate;
+    numbers_[4] = sampling_rate > 0 ? 1.0 : 0.0;
   }
 
   [[nodiscard]] double* data() noexcept { return numbers_.data(); }
@@ -52,8 +58,11 @@ public:
   /// After the sum: W sum(d^2) = (sum d)^2 holds exactly if all d are equal (Cauchy-Schwarz).
   [[nodiscard]] bool all_alike(int ranks) const noexcept { return numbers_[2] * ranks == numbers_[1] * numbers_[1]; }
 
+  /// After the sum: the sampling rate that the ranks with batches declared; 0 when none had any.
+  [[nodiscard]] double agreed_rate() const noexcept { return numbers_[4] > 0 ? std::min(1.0, numbers_[3] / numbers_[4]) : 0; }
+
 private:
-  static constexpr isize own = 3;
+  static constexpr isize own = 5;
   std::vector<double> numbers_;
 };
 

@@ -14,6 +14,7 @@
 #include "dpopt/communication/serial.hpp"
 #include "dpopt/communication/shared_secret.hpp"
 #include "dpopt/core/error.hpp"
+#include "dpopt/core/schedules.hpp"
 #include "dpopt/dp_optimizer/base_adaptor.hpp"
 #include "dpopt/dp_optimizer/batch_state.hpp"
 #include "dpopt/dp_optimizer/contributions.hpp"
@@ -22,6 +23,7 @@
 #include "dpopt/dp_optimizer/roles.hpp"
 #include "dpopt/dp_optimizer/schedule.hpp"
 #include "dpopt/noise/counter_gaussian.hpp"
+#include "dpopt/noise/keyed_digest.hpp"
 #include "dpopt/noise/placement.hpp"
 #include "dpopt/optimizers/sgd.hpp"
 #include "dpopt/parameters/fingerprint.hpp"
@@ -31,11 +33,14 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <concepts>
 #include <cstdint>
 #include <functional>
 #include <iomanip>
+#include <limits>
 #include <optional>
+#include <random>
 #include <span>
 #include <sstream>
 #include <string>
@@ -50,7 +55,7 @@ namespace dpopt {
 /// What is not a policy of its own.
 struct dp_options {
   neighbouring relation = neighbouring::add_remove; ///< which neighbours the noise is calibrated to
-  isize bucket_elements = 1 << 20;                  ///< numbers a reduction message holds at least
+  isize bucket_elements = 1 << 20; ///< numbers a reduction message holds at most; a larger parameter gets its own
 };
 
 /// Template arguments after T are policies in any order, at most one a role; what is missing is flat (whose bound must
@@ -116,12 +121,15 @@ public:
   /// Leaves reductions that other ranks have not joined to themselves: their memory must outlive this object, unless the
   /// communicator can give them up.
   ~dp_optimizer() {
-    if (posted_.empty() || communicator_.size() == 1) return;
+    if ((posted_.empty() && !broken_) || communicator_.size() == 1) return;
     if constexpr (requires(communicator_type& c) { c.abandon(); }) communicator_.abandon();
-    else new contributions<clipper_type, accumulator_type>(std::move(contributions_)); // NOLINT: deliberately never freed
+    else { // deliberately never freed
+      new contributions<clipper_type, accumulator_type>(std::move(contributions_)); // NOLINT
+      new control_message(std::move(control_));                                     // NOLINT
+    }
   }
 
-  // ---- accumulate: local, except that as_ready starts reductions --------------------------------------------------
+  // ---- accumulate: local, except that the last microbatch of a step starts reductions ------------------------------
 
   /// Opens a microbatch. Errors are recorded and thrown by step() on all ranks.
   /// @throw state_error when add_noise() was called and neither step() nor scale_grad() since.
@@ -129,7 +137,12 @@ public:
     if (phase_ == phase::released) finish_step();
     if (phase_ != phase::accumulating) throw state_error("begin(): the noisy sum was not released; call step() first");
     failure_.record([&] {
+      require_communicator();
       close_microbatch();
+      if (state_.empty()) {
+        start_step(); // again, so that a schedule without a value fails every step and not only one
+        fix_noise();
+      }
       state_.begin(m, !skip_next_);
       contributions_.begin(m);
     });
@@ -139,7 +152,7 @@ public:
   /// The data may be overwritten when p's group is complete (as_ready), or after pre_step()/step() (at_step).
   template <class S>
   void gradient_ready(isize p, const S& source) {
-    static_assert(PerSampleGradients<S, double> || AccumulatesFrom<accumulator_type, S>,
+    static_assert(GradientView<S> && (PerSampleGradients<S, double> || AccumulatesFrom<accumulator_type, S>),
                   "dpopt: the gradient source does not satisfy PerSampleGradients (see "
                   "gradients/per_sample_gradients.hpp): it must be trivially copyable, at most 128 bytes, and answer both "
                   "questions.");
@@ -169,7 +182,8 @@ public:
   }
 
   /// Drops everything accumulated since the last step on this rank, which then contributes nothing until the next
-  /// begin(). Costs no privacy, since nothing was seen. @throw state_error when reductions have started.
+  /// begin(). Costs no privacy, since nothing was seen. An error that was recorded still fails the step: other ranks'
+  /// samples of it are not to be used without this rank knowing. @throw state_error when reductions have started.
   void discard() {
     if (!posted_.empty() || phase_ != phase::accumulating)
       throw state_error("discard(): the last microbatch is already on its way to the other ranks; call step()");
@@ -192,6 +206,8 @@ public:
   /// Completes the step: reduce, agree, account, noise, scale, update. Consumes and clears what was accumulated.
   /// @return false for a skipped (virtual) step. @throw rank_error on every rank when one failed (with one rank the
   ///   error itself): values and optimizer state stay as they were, the sums are dropped, the budget stays charged.
+  ///   @throw communication_error when the communicator failed, from then on at every call. An exception of a
+  ///   whole-parameter base optimizer is thrown on its rank alone and ends the step there, half updated.
   bool step() {
     if (phase_ == phase::accumulating && !reduce()) return false;
     if (phase_ == phase::reduced && fused()) {
@@ -202,13 +218,13 @@ public:
       call_hook();
       update_from_gradients();
     }
-    ++updates_;
-    finish_step();
+    complete_update();
     return true;
   }
 
   /// Runs closure (which calls begin and gradient_ready), then step(). An exception of the closure is raised on all
-  /// ranks. @return what the closure returned.
+  /// ranks, after a skipped step by the next real one. @return what the closure returned; a value-initialised result
+  /// when it threw in a skipped step.
   template <std::invocable F>
   auto step(F&& closure) {
     return run(std::forward<F>(closure), [this] { step(); });
@@ -218,6 +234,7 @@ public:
   /// optimizer of the trainer's own; call step() to apply the one composed here instead, or zero_grad()/begin() to go on.
   /// @return false for a skipped (virtual) step.
   bool pre_step() {
+    failure_.record([&] { make_gradients(); });
     if (phase_ == phase::accumulating && !reduce()) return false;
     if (phase_ == phase::reduced) or_abandon([this] { write_gradients(divisor_); });
     if (phase_ == phase::noised) scale_grad();
@@ -237,6 +254,7 @@ public:
   /// @throw state_error when this step's noise was already added.
   void add_noise() {
     if (phase_ != phase::accumulating) throw state_error("add_noise(): this step's noise was already added; call step()");
+    failure_.record([&] { make_gradients(); });
     if (!reduce()) throw state_error("add_noise(): a skipped step has no noise; do not signal_skip_step before it");
     or_abandon([this] { write_gradients(1); });
     phase_ = phase::noised;
@@ -252,7 +270,10 @@ public:
 
   /// Called with this optimizer after each release and before the base optimizer, when gradients are safe to look at.
   /// An exception of the hook leaves the release in place: step() goes on with the update.
-  void attach_step_hook(std::function<void(dp_optimizer&)> hook) { hook_ = std::move(hook); }
+  void attach_step_hook(std::function<void(dp_optimizer&)> hook) {
+    make_gradients();
+    hook_ = std::move(hook);
+  }
 
   /// Zeroes the parameters' gradients. Optional, at any time, any number of times: sums are step()'s own business. What
   /// pre_step() or add_noise() left there is dropped, and that step is over.
@@ -271,17 +292,16 @@ public:
   [[nodiscard]] bool last_step_skipped() const noexcept { return last_skipped_; }
   /// Steps applied by the base optimizer.
   [[nodiscard]] std::uint64_t updates() const noexcept { return updates_; }
+  /// Steps whose gradient was released, to the base optimizer or to the trainer: the t of schedules.
+  [[nodiscard]] std::uint64_t releases() const noexcept { return releases_; }
   /// Bound on what one unit of privacy moves the sum, for the relation in the options.
   [[nodiscard]] double sensitivity() const { return contributions_.clipper().sensitivity(options_.relation); }
   /// Standard deviation of the noise on each number of the last released gradient.
   [[nodiscard]] double noise_std() const noexcept { return noise_std_ / divisor_; }
   /// Upper bound on epsilon so far at the given delta.
   [[nodiscard]] double epsilon(double delta) const { return accountant_.epsilon(delta); }
-  /// True when the noise comes from a seed that the user knows: then no epsilon protects anyone from the user.
-  [[nodiscard]] bool reproducible() const {
-    if constexpr (requires { noise_.reproducible(); }) return noise_.reproducible();
-    else return false;
-  }
+  /// True when noise or sampling comes from a seed that the user knows: then no epsilon protects anyone from the user.
+  [[nodiscard]] bool reproducible() const { return noise_is_reproducible() || state_.reproducible_sampling(); }
   /// The sentence to print: epsilon, delta, and a flag when the run is reproducible.
   [[nodiscard]] std::string privacy_statement(double delta) const {
     std::ostringstream out; // four digits: epsilon is an upper bound, not a measurement
@@ -296,7 +316,13 @@ public:
     return out;
   }
   /// The released gradient of parameter p after pre_step() or inside the step hook.
-  [[nodiscard]] std::span<const T> released_gradient(isize p) { return gradient(p); }
+  /// @throw invalid_argument for an unknown p.
+  [[nodiscard]] std::span<const T> released_gradient(isize p) {
+    if (p < 0 || p >= parameters_.count())
+      throw invalid_argument(message("released_gradient: parameter ", p, " does not exist; there are ", parameters_.count()));
+    make_gradients();
+    return gradient(p);
+  }
   /// State array `slot` of the elementwise base optimizer for parameter p, such as exponential_average's average; changes
   /// with each step. Computed from released gradients alone, so public. @throw invalid_argument for an unknown p or slot.
   [[nodiscard]] std::span<const T> optimizer_slot(isize p, std::size_t slot) const {
@@ -349,21 +375,28 @@ private:
     parameters_.validate();
     noise_.validate();
     scaling_.validate();
-    if constexpr (elementwise) base_.validate();
+    if constexpr (requires { base_.validate(); }) base_.validate();
     if constexpr (requires { accountant_.validate(); }) accountant_.validate();
     if (options_.bucket_elements < 1)
       throw invalid_argument(message("bucket_elements: ", options_.bucket_elements, " is below 1"));
-    for (const auto& p : parameters_) claim_.claim(p.name, p.value.data(), p.value.size_bytes());
+    for (const auto& p : parameters_) {
+      claim_.claim(p.name, p.value.data(), p.value.size_bytes());
+      claim_.claim(message(p.name, ".gradient"), p.gradient.data(), p.gradient.size_bytes());
+    }
     std::vector<isize> sizes;
     for (const auto& p : parameters_) sizes.push_back(p.size());
     progress_ = bucket_progress(bucket_plan(sizes, options_.bucket_elements));
     std::vector<isize> offsets;
     for (isize p = 0; p < parameters_.count(); ++p) offsets.push_back(plan().offset(p));
     contributions_.bind(state_.parameters(), std::move(offsets));
-    if constexpr (LearningClipper<clipper_type>) static_cast<void>(gradient_multiplier()); // refuse early
+    start_step();
+    if constexpr (LearningClipper<clipper_type>) // refuse early
+      static_cast<void>(contributions_.clipper().gradient_multiplier(greatest_multiplier()));
     control_ = control_message(std::ssize(contributions_.side()));
     for (auto& s : optimizer_state_) s.assign(static_cast<std::size_t>(plan().total()), T(0));
     posted_.reserve(static_cast<std::size_t>(plan().buckets().size()));
+    fix_noise();
+    if constexpr (!elementwise) make_gradients();
   }
 
   /// The configuration as (name, value) texts: what describe() shows and what ranks compare.
@@ -374,11 +407,12 @@ private:
             {"master type", sizeof(T) == sizeof(float) ? "float" : "double"},
             {"clipper", contributions_.clipper().describe()},
             {"accumulator", contributions_.sum().describe()},
-            {"noise", message("multiplier ", noise_.multiplier(), reproducible() ? ", user's seed" : "", ", ",
+            {"noise", message("multiplier ", noise_.multiplier(), noise_is_reproducible() ? ", user's seed" : "", ", ",
                               text_of(noise_))},
             {"placement", text_of(placement_)},
             {"scaling", scaling_.describe()},
             {"base optimizer", text_of(base_)},
+            {"accountant", text_of(accountant_)},
             {"schedule", schedule_type::deferred ? "at_step" : "as_ready"},
             {"neighbouring", std::string(name_of(options_.relation))},
             {"bucket_elements", message(options_.bucket_elements)}};
@@ -392,8 +426,8 @@ private:
 
   [[nodiscard]] std::vector<fingerprint_field> fingerprints() {
     std::vector<fingerprint_field> out;
-    static constexpr std::array names{"parameters", "master type", "clipper",        "accumulator", "noise",          "placement",
-                                      "scaling",    "base optimizer", "schedule", "neighbouring", "bucket_elements"};
+    static constexpr std::array names{"parameters", "master type",    "clipper",    "accumulator", "noise",        "placement",
+                                      "scaling",    "base optimizer", "accountant", "schedule",    "neighbouring", "bucket_elements"};
     std::size_t k = 0;
     for (const auto& [name, text] : configuration()) {
       fingerprint digest;
@@ -402,10 +436,10 @@ private:
     }
     fingerprint seed; // compared only when the user gave it on every rank
     if constexpr (SharesSecret<noise_type>) {
-      seed.add(reproducible() ? 1 : 0);
-      if (reproducible()) {
+      seed.add(noise_is_reproducible() ? 1 : 0);
+      if (noise_is_reproducible()) {
         noise_.draw_secret(); // takes the user's seed, which must be the same on all ranks
-        for (const std::byte b : noise_.secret()) seed.add(static_cast<int>(b));
+        seed.add(keyed_digest(noise_.secret()));
       }
     }
     out.push_back({"generator seed", seed.value()});
@@ -437,53 +471,68 @@ private:
     contributions_.seal(bucket.first, bucket.size);
     if constexpr (placement_type::before_reduction) {
       const share mine = placement_.before(communicator_.rank(), communicator_.size());
-      const double std_in_units = gradient_multiplier() * sensitivity() * mine.std_factor / contributions_.sum().unit();
+      const double std_in_units = noise_std_ * mine.std_factor / contributions_.sum().unit();
       if (std_in_units > 0) failure_.record([&] {
         for (isize p = bucket.lowest_parameter; p < bucket.lowest_parameter + bucket.members; ++p)
           noise_.add(where(p, 0, mine.lane), std_in_units, sum_of(p), parameters_[p].size());
       });
+      // Without this rank's noise the others would see their exact sum: let them see nothing.
+      if (failure_) spoil(std::span(contributions_.sum().data() + bucket.first, static_cast<std::size_t>(bucket.size)));
     }
-    posted_.push_back(communicator_.start_sum(contributions_.sum().data() + bucket.first, bucket.size));
+    or_break([&] { posted_.push_back(communicator_.start_sum(contributions_.sum().data() + bucket.first, bucket.size)); });
   }
 
   /// COLLECTIVE unless skipped: completes the sum over ranks, charges the accountant, agrees on status.
   bool reduce() {
+    if (broken_) failure_.raise(); // what broke it, once
+    require_communicator();
     failure_.record([&] { close_microbatch(); });
+    if (broken_) failure_.raise();
     last_skipped_ = std::exchange(skip_next_, false);
     if (last_skipped_) return false;
     failure_.record([&] { state_.require_step(); });
+    failure_.record([&] { require_same_noise(); });
     while (const auto k = progress_.rest()) post(*k);
-    noise_std_ = gradient_multiplier() * sensitivity();
     last_iterations_ = state_.accumulated_iterations();
     divisor_ = scaling_.divisor(std::max<isize>(1, last_iterations_), communicator_.size());
     failure_.record([&] { probe_noise(); });
-    charge();
+    failure_.record([&] { charge(state_.sampling_rate()); });
     exchange_status();
     noise_step_ = steps_++; // the numbers of this step are never drawn again, whatever happens now
-    learn();
+    ++releases_;
     phase_ = phase::reduced;
+    or_abandon([this] { learn(); });
     return true;
   }
 
   /// A share of the noise on the clipper's side scalars, which are released with the gradients.
   void add_side_noise(const share& mine) {
     if constexpr (LearningClipper<clipper_type>) {
-      const double std = contributions_.clipper().side_std() * mine.std_factor;
+      const double std = contributions_.clipper().side_std(options_.relation) * mine.std_factor;
       if (std > 0)
-        failure_.record([&] {
-          noise_.add({purpose::side_scalars, mine.lane, noise_step_or_next(), 0, 0}, std, control_.side().data(),
-                     std::ssize(control_.side()));
-        });
+        noise_.add({purpose::side_scalars, mine.lane, noise_step_or_next(), 0, 0}, std, control_.side().data(),
+                   std::ssize(control_.side()));
     }
   }
 
   /// Lets the clipper learn from its noisy scalars; this step's noise was fixed with the bounds before.
   void learn() {
     if constexpr (LearningClipper<clipper_type>) {
-      phase_ = phase::reduced; // the step's number is taken
       add_side_noise(placement_.after(communicator_.rank(), communicator_.size()));
       contributions_.clipper().learn(control_.side(), std::max<isize>(1, last_iterations_), communicator_.size());
     }
+  }
+
+  /// Tells policies with a schedule how many steps were released.
+  void start_step() {
+    if constexpr (FollowsSteps<noise_type>) noise_.start_step(releases_);
+    if constexpr (FollowsSteps<clipper_type>) contributions_.clipper().start_step(releases_);
+  }
+
+  /// The noise multiplier's bound over all steps.
+  [[nodiscard]] double greatest_multiplier() const {
+    if constexpr (requires { noise_.greatest_multiplier(); }) return noise_.greatest_multiplier();
+    else return noise_.multiplier();
   }
 
   /// What the gradients get of the noise multiplier that the accountant is told.
@@ -492,12 +541,58 @@ private:
     else return noise_.multiplier();
   }
 
-  /// Tells the accountant before anything is released. A failed step is charged too: on some rank noise may be out.
-  void charge() {
-    if (!state_.empty()) last_rate_ = state_.sampling_rate();
-    const gaussian_event event{noise_.multiplier(), last_rate_, 1, options_.relation};
-    failure second; // of which nobody hears: the step's own comes first
-    (failure_ ? second : failure_).record([&] { accountant_.record(event); });
+  /// Fixes the noise of the step that begins now, before a bucket can leave with it.
+  /// @throw invalid_argument when the clipper's bounds and the multiplier give no usable standard deviation.
+  void fix_noise() {
+    multiplier_ = noise_.multiplier();
+    const double bound = sensitivity();
+    noise_std_ = gradient_multiplier() * bound;
+    if (!(std::isfinite(bound) && bound > 0))
+      throw invalid_argument(message("sensitivity: the clipper's bounds add up to ", bound, "; give bounds whose squares "
+                                     "neither vanish nor overflow"));
+    using added_to = std::conditional_t<std::floating_point<sum_type>, sum_type, double>;
+    if (multiplier_ > 0 && !std::isnormal(static_cast<added_to>(noise_std_ / contributions_.sum().unit())))
+      throw invalid_argument(message("noise_multiplier ", multiplier_, " times sensitivity ", bound, " is a standard "
+                                     "deviation that the accumulator's type cannot hold; use other bounds or double"));
+  }
+
+  /// @throw state_error when somebody changed the noise while samples were accumulating.
+  void require_same_noise() const {
+    if (state_.empty() || (noise_.multiplier() == multiplier_ && gradient_multiplier() * sensitivity() == noise_std_)) return;
+    throw state_error("the noise multiplier changed between begin() and step(); change it between steps");
+  }
+
+  [[nodiscard]] bool noise_is_reproducible() const {
+    if constexpr (requires { noise_.reproducible(); }) return noise_.reproducible();
+    else return false;
+  }
+
+  /// Tells the accountant, before anything is released.
+  void charge(double rate) { accountant_.record({multiplier_, rate, 1, options_.relation}); }
+
+  /// Overwrites numbers so that nothing can be learned from their sum over ranks.
+  template <class V>
+  static void spoil(std::span<V> numbers) {
+    if constexpr (std::floating_point<V>) {
+      std::ranges::fill(numbers, std::numeric_limits<V>::quiet_NaN());
+    } else { // a random word hides whatever is added to it
+      std::random_device random;
+      for (V& x : numbers) x = static_cast<V>((static_cast<std::uint64_t>(random()) << 32) | random());
+    }
+  }
+
+  /// After a communicator failed, ranks no longer agree on what was sent: nothing can go on.
+  template <class F>
+  void or_break(F&& f) {
+    try {
+      f();
+    } catch (...) {
+      broken_ = true;
+      throw;
+    }
+  }
+  void require_communicator() const {
+    if (broken_) throw communication_error("the communicator failed in an earlier step; make a new optimizer");
   }
 
   /// Draws the last number that this step will need and throws it away, so that an exhausted stream is an error of all
@@ -507,7 +602,7 @@ private:
       isize largest = 0;
       for (const auto& p : parameters_) largest = std::max(largest, p.size());
       std::conditional_t<NoiseMechanism<noise_type, double>, double, sum_type> number{};
-      if (largest > 0 && noise_.multiplier() > 0)
+      if (largest > 0 && multiplier_ > 0)
         noise_.add({purpose::gradient, 0, steps_, static_cast<std::uint32_t>(parameters_.count() - 1),
                     static_cast<std::uint64_t>(largest - 1)}, 1.0, &number, 1);
     }
@@ -515,21 +610,30 @@ private:
 
   /// COLLECTIVE. Every rank returns, or every rank throws with the sums dropped.
   void exchange_status() {
-    const step_declaration mine{steps_, last_iterations_, state_.sampling_rate(), noise_.multiplier(), sensitivity()};
+    const std::string base = communicator_.size() > 1 ? text_of(base_) : std::string(); // learning rates may change
+    const step_declaration mine{steps_, last_iterations_, state_.sampling_rate(), multiplier_, noise_std_, base};
     std::ranges::copy(contributions_.side(), control_.side().begin());
-    add_side_noise(placement_.before(communicator_.rank(), communicator_.size()));
-    control_.declare(static_cast<bool>(failure_), failure_ ? 0.0 : mine.digest());
-    auto request = communicator_.start_sum(control_.data(), control_.size());
-    communicator_.wait(request);
-    for (auto& r : posted_) communicator_.wait(r);
+    failure_.record([&] { add_side_noise(placement_.before(communicator_.rank(), communicator_.size())); });
+    const bool charged = !failure_;
+    if (failure_ && placement_type::before_reduction) spoil(control_.side());
+    control_.declare(!charged, charged ? mine.digest() : 0.0, state_.empty() ? 0.0 : state_.sampling_rate());
+    or_break([&] {
+      auto request = communicator_.start_sum(control_.data(), control_.size());
+      communicator_.wait(request);
+      for (auto& r : posted_) communicator_.wait(r);
+    });
     posted_.clear();
     const bool alike = control_.all_alike(communicator_.size());
     if (!control_.any_failed() && alike) return;
+    if (!charged && control_.agreed_rate() > 0) { // somewhere noise may be out: all ranks pay
+      failure second; // of which nobody hears: the step's own comes first
+      second.record([&] { charge(control_.agreed_rate()); });
+    }
     if (!control_.any_failed())
       failure_.record([&] {
         throw state_error(message("ranks differ in what they declared for step ", mine.step, "; this one has ", mine.iterations,
                                   " logical batches, sampling rate ", mine.sampling_rate, ", noise multiplier ",
-                                  mine.noise_multiplier, ", sensitivity ", mine.sensitivity));
+                                  mine.noise_multiplier, ", noise std ", mine.noise_std, ", base optimizer ", mine.base));
       });
     ++steps_; // noise placed before the reduction has been seen by other ranks
     abandon_sums();
@@ -598,16 +702,32 @@ private:
       for (isize p = 0; p < parameters_.count(); ++p)
         constants.update(parameters_[p].value.data(), gradient(p).data(), state_tile(p, 0), parameters_[p].size());
     } else {
-      for (isize p = 0; p < parameters_.count(); ++p)
-        base_(parameter_update<T>{updates_, p, parameters_[p].name, parameters_[p].value, gradient(p)});
+      try {
+        for (isize p = 0; p < parameters_.count(); ++p)
+          base_(parameter_update<T>{updates_, p, parameters_[p].name, parameters_[p].value, gradient(p)});
+      } catch (...) { // a second attempt would update the first parameters twice
+        complete_update();
+        throw;
+      }
     }
   }
 
-  /// Where p's released gradient is: the user's array, or one of our own made on first use.
+  void complete_update() {
+    ++updates_;
+    finish_step();
+  }
+
+  /// Room for the released gradients that the user gave none for. Before ranks agree on a step, so that a lack of memory
+  /// is an error of all of them.
+  void make_gradients() {
+    for (const auto& p : parameters_)
+      if (p.gradient.empty()) return own_gradients_.resize(static_cast<std::size_t>(plan().total()));
+  }
+
+  /// Where p's released gradient is: the user's array, or ours.
   [[nodiscard]] std::span<T> gradient(isize p) {
     const auto& entry = parameters_[p];
     if (!entry.gradient.empty() || entry.value.empty()) return entry.gradient;
-    own_gradients_.resize(static_cast<std::size_t>(plan().total()));
     return {own_gradients_.data() + plan().offset(p), entry.value.size()};
   }
 
@@ -620,7 +740,8 @@ private:
   void call_hook() {
     if (hook_ && !hook_called_) {
       hook_called_ = true;
-      hook_(*this);
+      const auto hook = hook_; // it may attach another one
+      hook(*this);
     }
   }
 
@@ -631,6 +752,7 @@ private:
     progress_.reset();
     last_counts_ = contributions_.counts();
     contributions_.forget();
+    failure_.record([this] { start_step(); });
   }
 
   void abandon_sums() {
@@ -664,8 +786,10 @@ private:
       std::optional<result> value;
       failure_.record([&] { value.emplace(closure()); });
       collective();
-      if (!value) // only after a virtual step: the next real one reports the failure on all ranks
-        throw state_error("the closure did not run to its end in a skipped step; step() without skip reports why");
+      if (!value) { // only after a skipped step: the next real one raises the failure on all ranks
+        if constexpr (std::default_initializable<result>) return result{};
+        else throw state_error("the closure failed in a skipped step; the next step() raises why on all ranks");
+      }
       return std::move(*value);
     }
   }
@@ -692,11 +816,13 @@ private:
   std::uint64_t steps_ = 0;      // numbers of noise used up; also by failed steps
   std::uint64_t noise_step_ = 0; // number of the step being released
   std::uint64_t updates_ = 0;    // released and applied
+  std::uint64_t releases_ = 0;   // released
   isize last_iterations_ = 0;
   private_counts last_counts_;
   double divisor_ = 1;
-  double noise_std_ = 0;
-  double last_rate_ = 1;
+  double multiplier_ = 0; // of the step that is accumulating or was released last
+  double noise_std_ = 0;  // and its standard deviation on the sum
+  bool broken_ = false;
   bool skip_next_ = false;
   bool last_skipped_ = false;
   bool hook_called_ = false;

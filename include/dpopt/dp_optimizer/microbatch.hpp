@@ -15,7 +15,8 @@ struct microbatch {
   isize samples = 0;
 
   /// Whether this is the last microbatch before step() on this rank. Known before its backward, so that reductions can
-  /// start while backward runs. Purely a matter of speed: step() posts whatever is left.
+  /// start while backward runs; a further begin() before step() is then an error. False never hurts but for speed:
+  /// step() posts whatever is left.
   bool last = true;
 
   /// Whether a whole logical batch ends here although the step goes on: adds 1 to accumulated_iterations, and so to the

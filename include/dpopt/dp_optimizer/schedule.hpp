@@ -6,6 +6,8 @@
 
 #include "dpopt/core/types.hpp"
 
+#include <type_traits>
+
 namespace dpopt {
 
 /// Clip and sum each parameter when its gradient arrives, and start its reduction as soon as its bucket is full: norms,
@@ -22,8 +24,9 @@ struct at_step {
   static constexpr bool deferred = true;
 };
 
+/// Whether clipping is deferred is known when compiling.
 template <class S>
-concept Schedule = requires { requires S::deferred || !S::deferred; };
+concept Schedule = requires { typename std::bool_constant<S::deferred>; };
 
 static_assert(Schedule<as_ready> && Schedule<at_step>);
 

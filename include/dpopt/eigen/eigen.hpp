@@ -5,6 +5,7 @@
 /// matrices must outlive what is made from them, and expressions are refused.
 #pragma once
 
+#include "dpopt/core/error.hpp"
 #include "dpopt/gradients/linear_weight.hpp"
 #include "dpopt/gradients/materialized.hpp"
 #include "dpopt/parameters/parameter_view.hpp"
@@ -51,9 +52,13 @@ template <class M>
 
 /// The weight of a linear layer, W of type Weight with y = W x, from inputs and output gradients as batch_of says.
 /// Gradients come in W's storage order.
+/// @throw invalid_argument when the two hold different numbers of samples; the numbers are private and not in the text.
 template <class Weight, class A, class E>
 [[nodiscard]] linear_weight<typename A::Scalar> linear(const Eigen::PlainObjectBase<A>& activations,
                                                        const Eigen::PlainObjectBase<E>& output_gradients) {
+  if (batch_of(activations) != batch_of(output_gradients))
+    throw invalid_argument("eigen::linear: activations and output gradients hold different numbers of samples; a sample is "
+                           "a row of row-major and a column of column-major matrices");
   const isize inputs = A::IsRowMajor ? activations.cols() : activations.rows();
   const isize outputs = E::IsRowMajor ? output_gradients.cols() : output_gradients.rows();
   if constexpr (Weight::IsRowMajor)

@@ -2,7 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /// @file
 /// The weight of a linear layer, never materialized: the gradient of a sample is the outer product of its output
-/// gradient and its input, so its norm is the product of two vector norms (Goodfellow 2015, arXiv 1510.01799, sec. 3)
+/// gradient and its input, so its norm is the product of two vector norms (Goodfellow 2015, arXiv 1510.01799)
 /// and the weighted sum is the plain gradient product with scaled rows (Bu et al. 2023, arXiv 2210.00038, alg. 1).
 #pragma once
 

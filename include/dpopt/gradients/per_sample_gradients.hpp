@@ -11,7 +11,8 @@
 ///  - add_squared_norms gives an UPPER bound on the squared norm of what add_weighted_sum adds at factor 1, rounding
 ///    included, always in double; any NaN or Inf in a sample's gradient makes its number NaN or Inf;
 ///  - factor 0 means SKIP: the sample's data is not read, because it may be NaN and 0 * NaN is not 0;
-///  - |what is added| <= factor x gradient in norm: use rounded_down() to narrow a factor.
+///  - |what is added| <= factor x gradient in norm: use rounded_down() to narrow a factor. (Products below the smallest
+///    normal number may round up; the clipping rules' constant of 1e-6 is far above what they can add.)
 #pragma once
 
 #include "dpopt/core/error.hpp"
@@ -29,9 +30,13 @@ namespace dpopt {
 /// Bytes of a source kept inline while its group's factors wait for other parameters.
 inline constexpr std::size_t source_capacity = 128;
 
+/// What is kept by copying its bytes: small and trivially copyable.
+template <class S>
+concept GradientView = std::is_trivially_copyable_v<S> && sizeof(S) <= source_capacity && alignof(S) <= 16;
+
 template <class S, class Out>
 concept PerSampleGradients =
-    std::is_trivially_copyable_v<S> && sizeof(S) <= source_capacity &&
+    GradientView<S> &&
     requires(const S s, samples range, double* squared_norms, const double* factors, Out* out, workspace& scratch) {
       { s.batch() } -> std::same_as<isize>; // samples in the microbatch
       { s.size() } -> std::same_as<isize>;  // elements of the parameter

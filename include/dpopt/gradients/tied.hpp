@@ -15,7 +15,7 @@
 namespace dpopt {
 
 /// A + B for each sample; more uses nest: tied{tied{a, b}, c}. Both must hold the same samples in the same order and
-/// have the parameter's size, which gradient_ready checks. Clipping the uses one by one, or adding the squares of their
+/// have the parameter's size, which gradient_ready checks (numbers of samples are private, so no message holds them). Clipping the uses one by one, or adding the squares of their
 /// norms, would let a sample add up to twice its bound.
 /// Cost: every sample's gradient is written out tile by tile, once for the norm and once for the sum.
 template <SampleAccess A, SampleAccess B>
@@ -32,8 +32,7 @@ struct tied {
     std::string text = source_problem(first_use);
     if (text.empty()) text = source_problem(second_use);
     if (text.empty() && first_use.batch() != second_use.batch())
-      text = message("tied: the first use holds ", first_use.batch(), " samples, the second ", second_use.batch(),
-                     "; give both the same samples in the same order");
+      text = "tied: the two uses hold different numbers of samples; give both the same samples in the same order";
     if (text.empty() && first_use.size() != second_use.size())
       text = message("tied: the first use holds ", first_use.size(), " elements a sample, the second ", second_use.size(),
                      "; both must have the parameter's shape");

@@ -46,11 +46,13 @@ struct units {
   }
   [[nodiscard]] isize sample_tile() const { return dpopt::sample_tile(records); }
 
+  /// Says nothing of numbers of records or units, which are private where batches are sampled.
   [[nodiscard]] std::string problem() const {
     if (std::string text = source_problem(records); !text.empty()) return text;
-    if (offsets == nullptr && each > 0 && count * each != records.batch())
-      return message("units: ", records.batch(), " records do not make units of ", each, "; give a number that divides it");
+    if (count < 0) return "units: no offsets; give one more than there are units";
     if (offsets == nullptr && each <= 0) return message("units: ", each, " records a unit; give 1 or more");
+    if (offsets == nullptr && count * each != records.batch())
+      return message("units: the records do not make whole units of ", each, "; hand over all views of every sample");
     if (!std::isfinite(scale)) return message("units: scale is ", scale, "; give a finite number");
     return offsets == nullptr ? std::string() : offset_problem();
   }
@@ -74,14 +76,11 @@ struct units {
 
 private:
   [[nodiscard]] std::string offset_problem() const {
-    if (count < 0) return "units: no offsets; give one more than there are units";
-    if (offsets[0] != 0) return message("units: offsets[0] is ", offsets[0], "; the first unit begins at record 0");
+    if (offsets[0] != 0) return "units: the first offset is not 0, where the first unit begins";
     for (isize u = 0; u < count; ++u)
-      if (offsets[u + 1] < offsets[u])
-        return message("units: offsets[", u + 1, "] is ", offsets[u + 1], ", below the one before it; sort records by unit");
+      if (offsets[u + 1] < offsets[u]) return "units: an offset is below the one before it; sort the records by unit";
     if (offsets[count] == records.batch()) return {};
-    return message("units: the last offset is ", offsets[count], ", but there are ", records.batch(),
-                   " records; every record belongs to a unit");
+    return "units: the last offset is not the number of records; every record belongs to a unit";
   }
 
   void add_records(isize begin, isize end, isize first, isize n, double* out) const {

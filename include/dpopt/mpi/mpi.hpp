@@ -22,6 +22,7 @@
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
+#include <exception>
 #include <limits>
 #include <utility>
 #include <vector>
@@ -123,7 +124,8 @@ private:
       return *this;
     }
     ~duplicate() {
-      if (handle != MPI_COMM_NULL && detail::mpi_is_running()) MPI_Comm_free(&handle);
+      // Freeing is collective: not while an exception that other ranks may not have unwinds this one.
+      if (handle != MPI_COMM_NULL && detail::mpi_is_running() && std::uncaught_exceptions() == 0) MPI_Comm_free(&handle);
     }
     MPI_Comm handle = MPI_COMM_NULL;
   };

@@ -3,9 +3,10 @@
 /// @file
 /// The NoiseMechanism role: what is added, once a step, to the reduced sum of clipped per-sample gradients.
 ///
-/// Satisfied by counter_gaussian (default), secure_gaussian (dpopt::sodium), seed_gaussian, sequential_gaussian.
-/// Privacy contract: `add(where, std, x, n)` adds independent N(0, std^2) to each x[i]; two calls with addresses that
-/// differ in any field draw independent numbers; std is already multiplier x sensitivity in units of x.
+/// Satisfied by counter_gaussian (default), secure_gaussian and hardened_gaussian (dpopt::sodium), seed_gaussian,
+/// sequential_gaussian, and correlated around one of them. Privacy contract: `add(where, std, x, n)` adds independent
+/// noise to each x[i], N(0, std^2) or the kind that the mechanism names; two calls with addresses that differ in any field
+/// (CorrelatedNoise: in any but the step) draw independent numbers; std is already multiplier x sensitivity in units of x.
 #pragma once
 
 #include "dpopt/core/types.hpp"
@@ -38,10 +39,36 @@ concept NoiseMechanism = requires(N n, const N k, const address& where, double s
   n.add(where, std_in_units, x, count);       // x[i] += N(0, std_in_units^2), element where.element + i
 };
 
+/// The law of N's noise: Gaussian unless it says otherwise.
+template <class N>
+inline constexpr noise_kind noise_kind_of = [] {
+  if constexpr (requires { N::kind; }) return N::kind;
+  else return noise_kind::gaussian;
+}();
+
+/// Integer noise, which is added to an integer sum and to nothing else.
+template <class N>
+concept DiscreteNoise = noise_kind_of<N> == noise_kind::discrete_gaussian;
+
 /// A mechanism whose numbers are a pure function of (secret, address): any rank can draw any part, in any order.
 template <class N>
 concept AddressableNoise = requires {
   requires N::addressable;
+};
+
+/// Noise that depends on that of earlier releases: one Gaussian mechanism over a declared run. Satisfied by correlated.
+///
+/// Privacy contract: multiplier() is the std of the numbers underneath over the sensitivity of one release; the releases
+/// of a run together cost one Gaussian mechanism with run_multiplier(), without amplification by sampling. A release is
+/// one row: start_row() opens the next, and add() adds the noise of the open row in any split. add() may be called after
+/// the reduction only, since a row cannot be taken back.
+template <class N>
+concept CorrelatedNoise = requires(N n, const N k, std::span<const isize> sizes, isize side_scalars, std::uint64_t step) {
+  n.bind(sizes, side_scalars); // once, after validate(): elements of each parameter, numbers of purpose side_scalars
+  n.require_row(step);         // throws what start_row(step) would, changing nothing: more rows than declared, ...
+  n.start_row(step);           // a release will follow for certain; `step` was never used before
+  { k.run_multiplier() } -> std::same_as<double>;
+  { k.row_norm() } -> std::same_as<double>; // std of the open row's numbers over that of the numbers underneath
 };
 
 /// A mechanism whose ranks must share a secret: the root draws it (`draw_secret`), everyone gets a copy of the bytes.

@@ -13,6 +13,9 @@
 /// | root_before_reduction | rank 0                      | the noisy sum, from which rank 0 can subtract its noise |
 /// | independent_shares    | every rank its own share    | the noisy sum, from which it can subtract its own share |
 ///
+/// Only Gaussians add up to a Gaussian: a placement that splits the noise refuses every other kind, and so does one that
+/// does not say `whole`.
+///
 /// In all three, ranks that share a mechanism's secret could compute any noise; the table holds for ranks that only
 /// look at what the reduction delivers.
 #pragma once
@@ -43,12 +46,17 @@ concept Placement = requires(const P p, int rank, int ranks) {
   { p.after(rank, ranks) } -> std::same_as<share>;
 };
 
+/// A placement that draws each number once with the whole std: std_factor is 0 or 1, never a part.
+template <class P>
+concept WholePlacement = Placement<P> && requires { requires P::whole; };
+
 /// After the reduction each rank adds the same noise to the same sum, so the result is equal everywhere without any
 /// traffic. Every rank holds the secret and sees the exact sum.
 struct replicated {
   using role = roles::placement;
   static constexpr bool needs_addressable = true; // all ranks draw the same
   static constexpr bool before_reduction = false;
+  static constexpr bool whole = true;
   [[nodiscard]] static constexpr share before(int /*rank*/, int /*ranks*/) noexcept { return {}; }
   [[nodiscard]] static constexpr share after(int /*rank*/, int /*ranks*/) noexcept { return {1, 0}; }
   [[nodiscard]] static std::string describe() { return "replicated"; }
@@ -60,6 +68,7 @@ struct root_before_reduction {
   using role = roles::placement;
   static constexpr bool needs_addressable = false; // one rank draws
   static constexpr bool before_reduction = true;
+  static constexpr bool whole = true;
   [[nodiscard]] static constexpr share before(int rank, int /*ranks*/) noexcept { return {rank == 0 ? 1.0 : 0.0, 0}; }
   [[nodiscard]] static constexpr share after(int /*rank*/, int /*ranks*/) noexcept { return {}; }
   [[nodiscard]] static std::string describe() { return "root_before_reduction"; }
@@ -79,6 +88,7 @@ struct independent_shares {
   [[nodiscard]] static std::string describe() { return "independent_shares"; }
 };
 
-static_assert(Placement<replicated> && Placement<root_before_reduction> && Placement<independent_shares>);
+static_assert(WholePlacement<replicated> && WholePlacement<root_before_reduction>);
+static_assert(Placement<independent_shares> && !WholePlacement<independent_shares>);
 
 } // namespace dpopt

@@ -52,7 +52,7 @@ public:
   [[nodiscard]] auto begin() const noexcept { return entries_.begin(); }
   [[nodiscard]] auto end() const noexcept { return entries_.end(); }
 
-  /// Names and sizes in registration order; valid while this set lives.
+  /// Names and sizes in registration order; valid while this set lives and is not moved.
   [[nodiscard]] std::vector<parameter_info> infos() const {
     std::vector<parameter_info> out;
     out.reserve(entries_.size());

@@ -54,7 +54,7 @@ public:
 
   /// Draws the next logical batch. Call it as often on every rank. @throw randomness_error when the stream is used up.
   [[nodiscard]] sampled_batch next() {
-    sampled_batch out{{}, {sampling_scheme::poisson, rate_, draw_}};
+    sampled_batch out{{}, {sampling_scheme::poisson, rate_, draw_, source_.reproducible()}};
     // Rounded down, so that the true rate is never above the one that the accountant is told.
     const auto threshold = rate_ < 1 ? static_cast<std::uint64_t>(std::ldexp(rate_, 64)) : 0;
     for (isize i = first_record(); i < end_record(); ++i)

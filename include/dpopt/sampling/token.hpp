@@ -19,6 +19,7 @@ struct sampling_token {
   sampling_scheme scheme = sampling_scheme::none;
   double rate = 1;
   std::uint64_t draw = 0;
+  bool reproducible = false; ///< the user's own seed decided who is sampled
 };
 
 } // namespace dpopt

@@ -6,6 +6,7 @@
 #pragma once
 
 #include "dpopt/core/error.hpp"
+#include "dpopt/core/platform.hpp"
 #include "dpopt/noise/noise_mechanism.hpp"
 
 #include <sodium.h>
@@ -19,6 +20,9 @@
 namespace dpopt {
 
 /// A 256-bit key that is wiped from memory when it goes away; so is each copy. All zeros means "none yet".
+///
+/// It remembers the process that filled it: a child made by fork() holds the same key and would draw the same noise for
+/// other data, from which the difference of the data follows. require_usable() refuses to go on there.
 class secret_key {
 public:
   secret_key() = default;
@@ -26,16 +30,34 @@ public:
   secret_key& operator=(const secret_key&) = default;
   ~secret_key() { sodium_memzero(bytes_.data(), bytes_.size()); }
 
-  [[nodiscard]] std::span<std::byte> bytes() noexcept { return std::as_writable_bytes(std::span(bytes_)); }
+  /// To be filled; whoever asks is the owner.
+  [[nodiscard]] std::span<std::byte> bytes() noexcept {
+    owner_ = process_id();
+    return std::as_writable_bytes(std::span(bytes_));
+  }
   [[nodiscard]] std::span<const std::byte> bytes() const noexcept { return std::as_bytes(std::span(bytes_)); }
   [[nodiscard]] const unsigned char* data() const noexcept { return bytes_.data(); }
   [[nodiscard]] bool empty() const noexcept { return sodium_is_zero(bytes_.data(), bytes_.size()) == 1; }
 
   /// Fills the key from the operating system's generator.
-  void draw() { randombytes_buf(bytes_.data(), bytes_.size()); }
+  void draw() {
+    randombytes_buf(bytes_.data(), bytes_.size());
+    owner_ = process_id();
+  }
+
+  /// @throw state_error without a key, or in a process that was forked since the key was filled.
+  void require_usable() const {
+    if (empty())
+      throw state_error("noise was asked for before a key was shared: call draw_secret() on the root and copy secret() to "
+                        "the other ranks");
+    if (owner_ != process_id())
+      throw state_error("noise was asked for in a process that was forked after the key was shared: it would repeat the "
+                        "parent's noise, so construct the optimizer after fork()");
+  }
 
 private:
   std::array<unsigned char, crypto_stream_xchacha20_KEYBYTES> bytes_ = {};
+  long owner_ = 0;
 };
 
 /// Prepares libsodium; needed once a process, harmless again, thread-safe.

@@ -11,7 +11,7 @@
 ///   released number; block 0, the first draw of each (step, parameter), is discarded.
 ///
 /// What it is not: a proof against attacks on floating-point arithmetic. The set of reachable sums still depends on the
-/// un-noised value; only noise on an integer grid ends that, and would be another mechanism.
+/// un-noised value; only noise on an integer grid ends that: hardened_gaussian.
 #pragma once
 
 #include "dpopt/core/error.hpp"
@@ -107,15 +107,13 @@ struct secure_gaussian {
 
   /// x[i] += N(0, std_in_units^2) for i < count, drawn in double and rounded to V; x[i] is element where.element + i.
   /// The number of an element does not depend on how a range is split into calls. Local, thread-safe.
-  /// @throw state_error If there is no key yet. @throw randomness_error If an element has no block; x is unchanged.
+  /// @throw state_error If there is no key yet, or it is a forked parent's. @throw randomness_error If an element has no
+  /// block; x is unchanged.
   template <std::floating_point V>
   DPOPT_NO_CONTRACT void add(const address& where, double std_in_units, V* x, isize count) const {
     DPOPT_NO_CONTRACT_BLOCK
     if (count <= 0) return;
-    if (key_.empty()) {
-      throw state_error("noise was asked for before a key was shared: call draw_secret() on the root and copy secret() "
-                        "to the other ranks");
-    }
+    key_.require_usable();
     if (where.element > std::numeric_limits<std::uint64_t>::max() - static_cast<std::uint64_t>(count)) {
       throw randomness_error("the random stream is exhausted: continuing would repeat noise");
     }
@@ -134,6 +132,9 @@ struct secure_gaussian {
     }
   }
 };
+
+/// The same by the name of what it imitates.
+using opacus_secure = secure_gaussian;
 
 static_assert(NoiseMechanism<secure_gaussian, float> && NoiseMechanism<secure_gaussian, double>);
 static_assert(AddressableNoise<secure_gaussian> && SharesSecret<secure_gaussian>);

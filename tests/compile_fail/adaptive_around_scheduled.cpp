@@ -1,0 +1,15 @@
+// SPDX-FileCopyrightText: The dpopt authors
+// SPDX-License-Identifier: Apache-2.0
+// Two policies would move the same bounds.
+// error: dpopt: adaptive moves the bounds of flat, per_layer or per_group, plain or with a rule or unit_norm around
+// error: them; it goes outermost, and never together with scheduled.
+#include "dpopt/clipping/adaptive.hpp"
+#include "dpopt/clipping/scheduled.hpp"
+
+#ifdef DPOPT_CORRECTED
+using clipper = dpopt::adaptive<dpopt::flat>;
+#else
+using clipper = dpopt::adaptive<dpopt::scheduled<dpopt::flat, dpopt::exponential_decay>>;
+#endif
+
+void use(clipper* c) { static_cast<void>(sizeof *c); }

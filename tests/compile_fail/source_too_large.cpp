@@ -1,0 +1,23 @@
+// SPDX-FileCopyrightText: The dpopt authors
+// SPDX-License-Identifier: Apache-2.0
+// A source is kept inline while its group's factors wait, in 128 bytes.
+// error: dpopt: the gradient source does not satisfy PerSampleGradients (see gradients/per_sample_gradients.hpp): it must be trivially copyable, at most 128 bytes, and answer both questions.
+#include "dpopt/dp_optimizer/dp_optimizer.hpp"
+
+#include <array>
+
+struct my_gradients {
+#ifdef DPOPT_CORRECTED
+  std::array<const double*, 16> layers;
+#else
+  std::array<const double*, 17> layers;
+#endif
+  [[nodiscard]] dpopt::isize batch() const { return 1; }
+  [[nodiscard]] dpopt::isize size() const { return 1; }
+  [[nodiscard]] dpopt::isize block() const { return 1; }
+  void add_squared_norms(dpopt::samples, double*, dpopt::workspace&) const {}
+  template <class Out>
+  void add_weighted_sum(dpopt::samples, const double*, Out*, dpopt::workspace&) const {}
+};
+
+void hand_over(dpopt::dp_optimizer<double>& opt, const my_gradients& g) { opt.gradient_ready(0, g); }

@@ -1,0 +1,355 @@
+// SPDX-FileCopyrightText: The dpopt authors
+// SPDX-License-Identifier: Apache-2.0
+// The table of edge cases: each row, from every kind of source, through every clipper, into every accumulator, against the
+// definition in long double.
+#include "dpopt/accumulation/compensated_sum.hpp"
+#include "dpopt/accumulation/integer_grid.hpp"
+#include "dpopt/accumulation/running_sum.hpp"
+#include "dpopt/clipping/automatic.hpp"
+#include "dpopt/clipping/drop_above.hpp"
+#include "dpopt/clipping/flat.hpp"
+#include "dpopt/clipping/per_group.hpp"
+#include "dpopt/clipping/per_layer.hpp"
+#include "dpopt/clipping/psac.hpp"
+#include "dpopt/clipping/unit_norm.hpp"
+#include "dpopt/dp_optimizer/contributions.hpp"
+#include "dpopt/gradients/callback.hpp"
+#include "dpopt/gradients/half.hpp"
+#include "dpopt/gradients/linear_weight.hpp"
+#include "dpopt/gradients/materialized.hpp"
+#include "dpopt/gradients/preconditioned.hpp"
+#include "dpopt/gradients/tied.hpp"
+#include "dpopt/gradients/units.hpp"
+#include "support/catch.hpp"
+#include "support/clipper_promises.hpp"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <limits>
+#include <numeric>
+#include <random>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+using namespace dpopt;
+using namespace dpopt::test;
+
+namespace {
+
+using real = long double;
+
+// ---- the model: a matrix, a scalar, nothing, a vector, and a matrix larger than a tile -----------------------------
+
+struct shape {
+  const char* name;
+  isize inputs, outputs;
+};
+constexpr std::array shapes{shape{"a.weight", 3, 2}, shape{"a.scale", 1, 1}, shape{"b.nothing", 0, 3}, shape{"b.bias", 1, 4},
+                            shape{"b.weight", 40, 15}};
+constexpr isize count = std::ssize(shapes);
+isize size_of(isize p) { return shapes[static_cast<std::size_t>(p)].inputs * shapes[static_cast<std::size_t>(p)].outputs; }
+
+std::vector<parameter_info> infos() {
+  std::vector<parameter_info> out;
+  for (isize p = 0; p < count; ++p) out.push_back({shapes[static_cast<std::size_t>(p)].name, size_of(p)});
+  return out;
+}
+
+// ---- rows of the table ----------------------------------------------------------------------------------------------
+
+struct edge {
+  std::string name;
+  std::vector<isize> microbatches = {7};                              // samples in each
+  std::function<double(isize sample, isize parameter)> magnitude = [](isize i, isize) { return std::ldexp(1.0, static_cast<int>(i % 7) - 4); };
+  isize bad_parameter = -1;                                           // where sample 2 holds one number that is not finite
+  double bad_number = std::numeric_limits<double>::quiet_NaN();
+  std::vector<double> weights = {};                                   // of all samples
+  double gradient_scale = 1;
+  std::vector<isize> order = {0, 1, 2, 3, 4};                         // in which parameters arrive
+  std::vector<isize> absent = {};                                     // parameters without a part in the loss
+};
+
+std::vector<edge> table() {
+  const double infinite = std::numeric_limits<double>::infinity();
+  const double nan = std::numeric_limits<double>::quiet_NaN();
+  std::vector<edge> rows;
+  const auto add = [&](const std::string& name, auto change) {
+    edge e;
+    e.name = name;
+    change(e);
+    rows.push_back(std::move(e));
+  };
+  add("plain", [](edge&) {});
+  for (const isize p : {0, 1, 3, 4})
+    for (const double bad : {nan, infinite, -infinite})
+      add(message("one number of parameter ", p, " is ", bad), [&](edge& e) { e.bad_parameter = p, e.bad_number = bad; });
+  for (int exponent = -30; exponent <= 30; exponent += 6)
+    add(message("norms near 1e", exponent), [&](edge& e) { e.magnitude = [=](isize, isize) { return std::pow(10.0, exponent); }; });
+  add("norms from 1e-30 to 1e30 in one batch", [](edge& e) {
+    e.magnitude = [](isize i, isize p) { return std::pow(10.0, static_cast<double>(((i + 3 * p) % 7 - 3) * 10)); };
+  });
+  add("zero gradients", [](edge& e) { e.magnitude = [](isize, isize) { return 0.0; }; });
+  add("zero in one parameter", [](edge& e) { e.magnitude = [](isize, isize p) { return p == 0 ? 0.0 : 1.0; }; });
+  add("no samples", [](edge& e) { e.microbatches = {0}; });
+  add("one sample", [](edge& e) { e.microbatches = {1}; });
+  add("padding over a number that is none", [&](edge& e) { e.bad_parameter = 4, e.weights = {1, 1, 0, 1, 1, 0, 1}; });
+  add("everything is padding", [&](edge& e) { e.bad_parameter = 0, e.weights.assign(7, 0.0); });
+  add("weights of samples", [](edge& e) { e.weights = {0.5, 2, -1, 0, 1e-3, 1e3, 1}; });
+  add("weights that are none", [&](edge& e) { e.weights = {nan, infinite, 1, 1, -infinite, 1, 1}; });
+  add("a loss scale", [](edge& e) { e.gradient_scale = 1.0 / 1024, e.magnitude = [](isize i, isize) { return 100.0 + 1000 * static_cast<double>(i); }; });
+  add("a mean loss", [](edge& e) { e.gradient_scale = 7, e.weights = {1, 1, 1, 1, 0.5, 1, 1}; });
+  add("a negative scale", [](edge& e) { e.gradient_scale = -3; });
+  add("uneven microbatches", [](edge& e) { e.microbatches = {3, 0, 1, 3}; });
+  add("uneven microbatches with a mask", [&](edge& e) {
+    e.microbatches = {2, 4, 1};
+    e.bad_parameter = 3;
+    e.weights = {1, 0.5, 0, 1, 0, 1, 2};
+  });
+  for (const std::vector<isize>& order : {std::vector<isize>{4, 3, 2, 1, 0}, {2, 0, 4, 1, 3}, {3, 4, 0, 2, 1}})
+    add(message("arriving ", order[0], order[1], order[2], order[3], order[4]), [&](edge& e) { e.order = order; });
+  add("an unused branch", [](edge& e) { e.order = {4, 3, 0}, e.absent = {1, 2}; });
+  return rows;
+}
+
+// ---- sources: the same data, as each kind of source holds it ------------------------------------------------------
+
+const std::array kinds{"materialized float", "materialized double", "strided",       "bfloat16",     "float16", "linear weight",
+                       "callback",           "random by sample",    "units of one", "units of linear", "tied",    "preconditioned"};
+
+// One parameter's samples in one microbatch. Owns what the source views, and what the numbers it holds mean.
+struct holding {
+  isize batch = 0;
+  shape of{};
+  std::vector<float> narrow, a, e, strided;
+  std::vector<double> wide, half_of_tied, divisors;
+  std::vector<bfloat16> brain;
+  std::vector<float16> half;
+  std::vector<isize> offsets;
+  std::function<void(isize, double*)> write;
+  std::vector<std::vector<real>> rows; // what it means
+
+  [[nodiscard]] isize size() const { return of.inputs * of.outputs; }
+
+  // Writes numbers down as `kind` does, and reads back what they mean.
+  void fill(const std::string& kind, const edge& row, isize p, isize first_sample, isize samples) {
+    batch = samples;
+    of = shapes[static_cast<std::size_t>(p)];
+    const auto n = static_cast<std::size_t>(size());
+    offsets.resize(static_cast<std::size_t>(samples) + 1);
+    std::iota(offsets.begin(), offsets.end(), isize{0});
+    for (isize i = 0; i < samples; ++i) {
+      const isize sample = first_sample + i;
+      std::mt19937_64 engine(static_cast<std::uint64_t>(sample * 10 + p));
+      const auto next = [&] { return static_cast<double>(engine() >> 11) * 0x1p-52 - 1; };
+      const double root = std::sqrt(row.magnitude(sample, p) / std::sqrt(static_cast<double>(std::max<isize>(1, size()))));
+      const bool bad = sample == 2 && p == row.bad_parameter;
+      for (isize k = 0; k < of.inputs; ++k) a.push_back(static_cast<float>(root * next()));
+      for (isize o = 0; o < of.outputs; ++o) e.push_back(static_cast<float>(bad && o == 0 ? row.bad_number : root * next()));
+      for (isize k = 0; k < size(); ++k) {
+        const double product = static_cast<double>(e[e.size() - static_cast<std::size_t>(of.outputs - k / of.inputs)]) *
+                               static_cast<double>(a[a.size() - static_cast<std::size_t>(of.inputs - k % of.inputs)]);
+        const bool spoiled = bad && k == size() / 2; // one coordinate alone
+        const double number = bad && !std::isfinite(product) ? 0.25 : product;
+        wide.push_back(spoiled ? row.bad_number : number);
+      }
+    }
+    for (std::size_t k = 0; k < wide.size(); ++k) {
+      narrow.push_back(static_cast<float>(wide[k]));
+      brain.push_back(bfloat16(wide[k]));
+      half.push_back(float16(wide[k]));
+      half_of_tied.push_back(-0.75 * (std::isfinite(wide[k]) ? wide[k] : 1.0));
+    }
+    for (isize i = 0; i < samples; ++i) {
+      for (std::size_t k = 0; k < n; ++k) strided.push_back(narrow[static_cast<std::size_t>(i) * n + k]);
+      strided.insert(strided.end(), 3, std::numeric_limits<float>::quiet_NaN()); // between rows
+    }
+    for (std::size_t k = 0; k < n; ++k) divisors.push_back(k % 3 == 0 ? 0.0 : k % 3 == 1 ? 0.5 : 4.0);
+    if (kind == "random by sample")
+      write = [seed = first_sample * 1000 + p, n, scale = row.magnitude(first_sample, p)](isize i, double* g) {
+        std::mt19937_64 engine(static_cast<std::uint64_t>(seed + 7 * i));
+        for (std::size_t k = 0; k < n; ++k) g[k] = scale * (static_cast<double>(engine() >> 11) * 0x1p-52 - 1);
+      };
+    else
+      write = [this, n](isize i, double* g) {
+        for (std::size_t k = 0; k < n; ++k) g[k] = static_cast<double>(narrow[static_cast<std::size_t>(i) * n + k]);
+      };
+    mean(kind, n);
+  }
+
+  void mean(const std::string& kind, std::size_t n) {
+    std::vector<double> g(n);
+    for (std::size_t i = 0; i < static_cast<std::size_t>(batch); ++i) {
+      auto& row = rows.emplace_back();
+      if (kind == "random by sample") write(static_cast<isize>(i), g.data());
+      for (std::size_t k = 0; k < n; ++k) {
+        const std::size_t at = i * n + k;
+        const real product = outer(i, k);
+        row.push_back(kind == "materialized double" ? static_cast<real>(wide[at])
+                      : kind == "bfloat16"          ? static_cast<real>(brain[at])
+                      : kind == "float16"           ? static_cast<real>(half[at])
+                      : kind == "random by sample"  ? static_cast<real>(g[k])
+                      : kind == "linear weight" || kind == "units of linear" ? product
+                      : kind == "tied"           ? product + static_cast<real>(half_of_tied[at])
+                      : kind == "preconditioned" ? static_cast<real>(wide[at]) / static_cast<real>(divisors[k] == 0 ? 1 : divisors[k])
+                                                 : static_cast<real>(narrow[at]));
+      }
+    }
+  }
+  [[nodiscard]] real outer(std::size_t i, std::size_t k) const {
+    const auto in = static_cast<std::size_t>(of.inputs);
+    const auto out = static_cast<std::size_t>(of.outputs);
+    return static_cast<real>(e[i * out + k / in]) * static_cast<real>(a[i * in + k % in]);
+  }
+
+  template <class A>
+  [[nodiscard]] deferred_source<A> source(const std::string& kind) {
+    const linear_weight<float> linear{a.data(), e.data(), batch, of.inputs, of.outputs};
+    const materialized<float> floats(narrow.data(), batch, size());
+    const materialized<double> doubles(wide.data(), batch, size());
+    if (kind == "materialized double") return deferred_source<A>(doubles);
+    if (kind == "strided") return deferred_source<A>(materialized<float>(strided.data(), batch, size(), size() + 3));
+    if (kind == "bfloat16") return deferred_source<A>(materialized<bfloat16>(brain.data(), batch, size()));
+    if (kind == "float16") return deferred_source<A>(materialized<float16>(half.data(), batch, size()));
+    if (kind == "linear weight") return deferred_source<A>(linear);
+    if (kind == "callback" || kind == "random by sample") return deferred_source<A>(callback(write, batch, size()));
+    if (kind == "units of one") return deferred_source<A>(units(floats, offsets));
+    if (kind == "units of linear") return deferred_source<A>(units(linear, offsets));
+    if (kind == "tied") return deferred_source<A>(tied{linear, materialized<double>(half_of_tied.data(), batch, size())});
+    if (kind == "preconditioned") return deferred_source<A>(preconditioned(doubles, std::span<const double>(divisors)));
+    return deferred_source<A>(floats);
+  }
+};
+
+// ---- clippers: each beside its definition ---------------------------------------------------------------------------
+
+struct strategy {
+  std::string name;
+  std::function<any_clipper()> make;
+  std::array<isize, count> group; // of each parameter
+  std::function<real(real norm, isize group)> factor;
+};
+
+std::vector<strategy> strategies() {
+  const std::array<isize, count> together{}, apart{0, 1, 2, 3, 4}, blocks{0, 0, 1, 1, 1};
+  const auto bound_of = [](isize g) { return 0.9L / static_cast<real>(1 + g); };
+  const std::vector<double> bounds{0.9, 0.9 / 2, 0.9 / 3, 0.9 / 4, 0.9 / 5};
+  const auto usual = [](real bound, real norm) { return std::min(1.0L, bound / (norm + 1e-6L)); };
+  const auto layers = [bounds] { return per_layer{bounds}; };
+  const auto groups = [bounds] { return per_group{{"a", {"a.*"}, bounds[0]}, {"b", {"b.*"}, bounds[1]}}; };
+  const double joint = std::sqrt(0.81 * (1 + 1.0 / 4 + 1.0 / 9 + 1.0 / 16 + 1.0 / 25));
+  return {
+      {"flat", [] { return any_clipper(flat{0.9}); }, together, [=](real n, isize) { return usual(0.9L, n); }},
+      {"per layer", [=] { return any_clipper(layers()); }, apart, [=](real n, isize g) { return usual(bound_of(g), n); }},
+      {"per group", [=] { return any_clipper(groups()); }, blocks, [=](real n, isize g) { return usual(bound_of(g), n); }},
+      {"automatic", [=] { return any_clipper(automatic{layers(), 0.01}); }, apart, [=](real n, isize g) { return bound_of(g) / (n + 0.01L); }},
+      {"automatic, flat", [] { return any_clipper(automatic{flat{0.9}, 0.01}); }, together, [](real n, isize) { return 0.9L / (n + 0.01L); }},
+      {"psac", [=] { return any_clipper(psac{groups(), 0.1}); }, blocks, [=](real n, isize g) { return bound_of(g) / (n + 0.1L / (n + 0.1L)); }},
+      {"drop above", [] { return any_clipper(drop_above{flat{0.9}, 3.0}); }, together, [](real n, isize) { return n <= 2.7L ? 1 / 3.0L : 0.0L; }},
+      {"unit norm", [=] { return any_clipper(unit_norm{layers()}); }, apart, [=](real n, isize g) { return usual(bound_of(g), n) / static_cast<real>(joint); }},
+  };
+}
+
+// ---- the oracle and the comparison ----------------------------------------------------------------------------------
+
+using data = std::vector<std::array<holding, count>>; // by microbatch
+
+bool is_absent(const edge& row, isize p) { return std::ranges::find(row.absent, p) != row.absent.end(); }
+
+// By its definition; magnitudes[k] is the sum of what was added in magnitude, to which roundings are relative.
+void expected_sum(const edge& row, const data& held, const strategy& how, std::vector<real>& sums, std::vector<real>& magnitudes) {
+  isize first_sample = 0;
+  for (const auto& part : held) {
+    for (isize i = 0; i < part[0].batch; ++i) {
+      const double w = row.gradient_scale * (row.weights.empty() ? 1 : row.weights[static_cast<std::size_t>(first_sample + i)]);
+      if (w == 0) continue;
+      std::array<real, count> squares{};
+      for (isize p = 0; p < count; ++p)
+        if (!is_absent(row, p))
+          for (const real g : part[static_cast<std::size_t>(p)].rows[static_cast<std::size_t>(i)])
+            squares[static_cast<std::size_t>(how.group[static_cast<std::size_t>(p)])] += g * g;
+      isize at = 0;
+      for (isize p = 0; p < count; ++p) {
+        const isize g = how.group[static_cast<std::size_t>(p)];
+        const real norm = std::sqrt(squares[static_cast<std::size_t>(g)]) * std::abs(static_cast<real>(w));
+        const real factor = std::isfinite(norm) ? how.factor(norm, g) * static_cast<real>(w) : 0;
+        for (isize k = 0; k < size_of(p); ++k, ++at) {
+          if (factor == 0 || is_absent(row, p)) continue;
+          const real term = factor * part[static_cast<std::size_t>(p)].rows[static_cast<std::size_t>(i)][static_cast<std::size_t>(k)];
+          sums[static_cast<std::size_t>(at)] += term;
+          magnitudes[static_cast<std::size_t>(at)] += std::abs(term);
+        }
+      }
+    }
+    first_sample += part[0].batch;
+  }
+}
+
+// Empty when the accumulator holds the oracle's sums, else the first difference. Norms are upper bounds, too large by as
+// much as 600 roundings, hence the tolerance; on the grid each number is off by less than a unit a sample.
+template <class A>
+std::string difference(const edge& row, data& held, const std::string& kind, const strategy& how, const std::vector<real>& sums,
+                       const std::vector<real>& magnitudes, double tolerance) {
+  isize total = 0;
+  std::vector<isize> offsets;
+  const std::vector<parameter_info> parameters = infos();
+  for (const auto& p : parameters) {
+    offsets.push_back(total);
+    total += p.size;
+  }
+  contributions<any_clipper, A> ours(how.make(), A{});
+  ours.bind(parameters, offsets);
+  isize first_sample = 0;
+  const auto ignore = [](isize) {};
+  for (auto& part : held) {
+    const double* weights = row.weights.empty() ? nullptr : row.weights.data() + first_sample;
+    ours.begin({.samples = part[0].batch, .gradient_scale = row.gradient_scale, .weights = weights});
+    for (const isize p : row.order) ours.add(p, part[static_cast<std::size_t>(p)].template source<A>(kind), ignore);
+    for (const isize p : row.absent) ours.add_absent(p, ignore);
+    first_sample += part[0].batch;
+  }
+  ours.seal(0, total);
+  for (isize k = 0; k < total; ++k) {
+    const auto at = static_cast<std::size_t>(k);
+    const real got = static_cast<real>(ours.sum().data()[k]) * static_cast<real>(ours.sum().unit());
+    const real allowed = tolerance * magnitudes[at] + (ours.sum().unit() < 1 ? 8 * ours.sum().unit() : 1e-44);
+    if (!(std::abs(got - sums[at]) <= allowed))
+      return message(kind, ", ", how.name, ", ", ours.sum().describe(), ": element ", k, " is ", static_cast<double>(got), ", not ",
+                     static_cast<double>(sums[at]));
+  }
+  return {};
+}
+
+} // namespace
+
+TEST_CASE("edges: every edge case, source, clipper and accumulator gives the sum of the definition") {
+  const std::vector<strategy> clippers = strategies();
+  for (const edge& row : table())
+    for (const std::string kind : kinds) {
+      data held(row.microbatches.size());
+      isize first_sample = 0;
+      for (std::size_t m = 0; m < held.size(); ++m) {
+        for (isize p = 0; p < count; ++p) held[m][static_cast<std::size_t>(p)].fill(kind, row, p, first_sample, row.microbatches[m]);
+        first_sample += row.microbatches[m];
+      }
+      for (const strategy& how : clippers) {
+        std::vector<real> sums(static_cast<std::size_t>(612), 0), magnitudes = sums;
+        expected_sum(row, held, how, sums, magnitudes);
+        std::string all;
+        for (const std::string& text : {difference<running_sum<float>>(row, held, kind, how, sums, magnitudes, 2e-6),
+                                        difference<running_sum<double>>(row, held, kind, how, sums, magnitudes, 1e-12),
+                                        difference<compensated_sum<float>>(row, held, kind, how, sums, magnitudes, 2e-6),
+                                        difference<compensated_sum<double>>(row, held, kind, how, sums, magnitudes, 1e-12),
+                                        difference<integer_grid>(row, held, kind, how, sums, magnitudes, 1e-12)})
+          if (!text.empty()) all += text + "\n";
+        INFO(row.name);
+        if (!all.empty()) CHECK(all == "");
+      }
+    }
+  SUCCEED("the table is through");
+}
