@@ -6,7 +6,9 @@
 
 set(dpopt_core_headers
     dpopt/accounting/accountant.hpp
+    dpopt/accounting/analytic_gaussian.hpp
     dpopt/accounting/calibration.hpp
+    dpopt/accounting/discrete_gaussian_orders.hpp
     dpopt/accounting/log_sum.hpp
     dpopt/accounting/no_accountant.hpp
     dpopt/accounting/rdp.hpp
@@ -66,18 +68,31 @@ set(dpopt_core_headers
     dpopt/gradients/sample_tiles.hpp
     dpopt/gradients/tied.hpp
     dpopt/gradients/units.hpp
+    dpopt/noise/banded.hpp
+    dpopt/noise/banded_inverse.hpp
+    dpopt/noise/blt.hpp
+    dpopt/noise/blt_parameters.hpp
     dpopt/noise/box_muller.hpp
+    dpopt/noise/correlated.hpp
     dpopt/noise/counter_gaussian.hpp
+    dpopt/noise/discrete_gaussian.hpp
+    dpopt/noise/discrete_laplace.hpp
+    dpopt/noise/exact_coin.hpp
     dpopt/noise/keyed_digest.hpp
     dpopt/noise/multiplier.hpp
     dpopt/noise/noise_mechanism.hpp
     dpopt/noise/philox.hpp
     dpopt/noise/placement.hpp
     dpopt/noise/portable_math.hpp
+    dpopt/noise/run_plan.hpp
     dpopt/noise/scheduled_multiplier.hpp
     dpopt/noise/sequential_gaussian.hpp
+    dpopt/noise/strategy.hpp
+    dpopt/noise/strategy_search.hpp
     dpopt/noise/stream_address.hpp
     dpopt/noise/stream_secret.hpp
+    dpopt/noise/toeplitz.hpp
+    dpopt/noise/tree.hpp
     dpopt/optimizers/adagrad.hpp
     dpopt/optimizers/adam.hpp
     dpopt/optimizers/adam_bc.hpp
@@ -103,6 +118,7 @@ set(dpopt_core_headers
 
 set(dpopt_sodium_headers
     dpopt/sodium/chacha_stream.hpp
+    dpopt/sodium/hardened_gaussian.hpp
     dpopt/sodium/secure_bits.hpp
     dpopt/sodium/secure_gaussian.hpp
     dpopt/sodium/seed_bits.hpp

@@ -59,11 +59,15 @@
 
 // Add noise, once.
 #include "dpopt/noise/counter_gaussian.hpp"     // defines: counter_gaussian
+#include "dpopt/noise/discrete_gaussian.hpp"    // defines: discrete_gaussian (the sampler)
+#include "dpopt/noise/discrete_laplace.hpp"     // defines: discrete_laplace
+#include "dpopt/noise/exact_coin.hpp"           // defines: WordSource, exact_coin
 #include "dpopt/noise/noise_mechanism.hpp"      // defines: NoiseMechanism, AddressableNoise, SharesSecret, address
 #include "dpopt/noise/placement.hpp"            // defines: replicated, root_before_reduction, independent_shares
 #include "dpopt/noise/scheduled_multiplier.hpp" // defines: scheduled_multiplier
 #include "dpopt/noise/sequential_gaussian.hpp"  // defines: sequential_gaussian
-#include "dpopt/sodium/secure_gaussian.hpp"     // defines: secure_gaussian
+#include "dpopt/sodium/hardened_gaussian.hpp"   // defines: hardened_gaussian
+#include "dpopt/sodium/secure_gaussian.hpp"     // defines: secure_gaussian (opacus_secure)
 #include "dpopt/sodium/seed_gaussian.hpp"       // defines: seed_gaussian
 
 // Divide, once.

@@ -11,8 +11,10 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <stdexcept>
 #include <string>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -324,6 +326,66 @@ TEST_CASE("the noise of a failed step is never drawn again") {
   const auto without = releases(false);
   CHECK(with_failure[0] == without[1]);
   CHECK(with_failure[0] != without[0]);
+}
+
+/// `threads` that keeps every float that a sum delivers; the control message is of doubles.
+class listening {
+public:
+  using role = roles::communicator;
+  struct request {
+    threads::request sum;
+    std::span<const float> values;
+  };
+
+  listening(threads inner, std::shared_ptr<std::vector<float>> heard)
+      : inner_(std::move(inner)), heard_(std::move(heard)) {}
+  [[nodiscard]] int rank() const noexcept { return inner_.rank(); }
+  [[nodiscard]] int size() const noexcept { return inner_.size(); }
+  template <WireNumber T>
+  [[nodiscard]] request start_sum(T* values, isize n) {
+    request out{inner_.start_sum(values, n), {}};
+    if constexpr (std::is_same_v<T, float>) out.values = {values, static_cast<std::size_t>(n)};
+    return out;
+  }
+  void wait(request& started) {
+    inner_.wait(started.sum);
+    heard_->insert(heard_->end(), started.values.begin(), started.values.end());
+    started.values = {};
+  }
+  void broadcast(std::byte* bytes, isize n, int root) { inner_.broadcast(bytes, n, root); }
+  void abandon() noexcept { inner_.abandon(); }
+
+private:
+  threads inner_;
+  std::shared_ptr<std::vector<float>> heard_;
+};
+
+TEMPLATE_TEST_CASE("with noise before the reduction no rank hears an exact sum, also when a rank fails", "",
+                   root_before_reduction, independent_shares) {
+  for (int spoiler = -1; spoiler < 3; ++spoiler) { // -1: nobody
+    std::vector<std::vector<float>> by_rank(3);
+    const auto errors = run_ranks(3, [&](threads comm) {
+      const int rank = comm.rank();
+      const auto heard = std::make_shared<std::vector<float>>();
+      toy_model<float> model(toy_sizes());
+      dp_optimizer opt(model.views(), dp_options{.bucket_elements = 16}, per_layer{0.6}, TestType{},
+                       listening(std::move(comm), heard), counter_gaussian{.noise_multiplier = 1, .seed = 7},
+                       unscaled{}, no_accountant{});
+      const std::vector<float> zeros(1500, 0.0f); // so that an exact sum is 0
+      opt.begin({.samples = 1});
+      for (isize p = 4; p >= 0; --p)
+        if (rank != spoiler || p != 2)
+          opt.gradient_ready(p, materialized<float>(zeros.data(), 1, toy_sizes()[static_cast<std::size_t>(p)]));
+      if (spoiler < 0) opt.step();
+      else thrown_text<rank_error>([&] { opt.step(); });
+      by_rank[static_cast<std::size_t>(rank)] = *heard;
+    });
+    REQUIRE(error_texts(errors) == "");
+    for (const auto& heard : by_rank) {
+      CHECK(heard.size() == 1523);
+      CHECK(std::ranges::count(heard, 0.0f) == 0);
+    }
+  }
 }
 
 TEST_CASE("a rank that goes away is an error on the others, not a wait without end") {

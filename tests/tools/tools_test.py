@@ -223,6 +223,12 @@ class Mutants(TreeTest):
         self.assert_fails(self.check(), "ERROR none: no longer applies: its text stands 0 times",
                           "ERROR file: no longer applies: include/dpopt/none.hpp does not exist")
 
+    def test_the_layout_of_the_text_does_not_matter(self):
+        self.mutant("zero", "inline int one()\n{ return 1;\n}\n", "inline int one() { return 0; } // not one\n")
+        self.assert_passes(self.check(), "caught by one is one: zero")
+        self.mutant("zero", "int one() { return 1; } inline int tw\n", "")
+        self.assert_fails(self.check(), "its text stands 0 times")
+
     def test_a_compile_error_counts_only_where_expected(self):
         self.mutant("typo", "  return 1;\n", "  retrun 1;\n")
         self.assert_fails(self.check(), "ERROR typo: does not compile")

@@ -12,6 +12,8 @@ STAGES = ["core", "parameters", "gradients", "clipping", "accumulation", "commun
           "optimizers", "accounting", "sampling", "dp_optimizer", "checkpoint"]
 # Folders that are components of their own: they may include every stage, and the third-party headers named here.
 ADAPTERS = {"sodium": r"sodium\.h", "mpi": r"mpi\.h", "eigen": r"(unsupported/)?Eigen/\w+"}
+# The only header that may ask the system anything.
+PLATFORM = {"dpopt/core/platform.hpp": r"unistd\.h"}
 # Headers of the component dpopt::dpopt: core and sodium together.
 UMBRELLA = ["dpopt/dpopt.hpp", "dpopt/dp_optimizer/per_layer_optimizers.hpp"]
 COMPONENTS = ["core", "sodium", "dpopt", "mpi", "eigen"]

@@ -4,7 +4,8 @@
 /// The Accountant role: adds up what the releases cost. Satisfied by rdp_accountant (default) and no_accountant.
 ///
 /// Contract: record() is told BEFORE a release, once a step (step(), pre_step() or add_noise(), never a skipped one nor a
-/// physical part of a batch); what was recorded is never taken back, also when the step fails afterwards.
+/// physical part of a batch); what was recorded is never taken back, also when the step fails afterwards. An accountant
+/// that has no proof for an event's kind of noise reports infinity for it.
 #pragma once
 
 #include "dpopt/core/error.hpp"
@@ -16,12 +17,13 @@
 
 namespace dpopt {
 
-/// One or more equal releases of the Gaussian mechanism on a Poisson-sampled batch.
+/// One or more equal releases of the Gaussian mechanism, or of a kin, on a Poisson-sampled batch.
 struct gaussian_event {
   double noise_multiplier = 0;                      ///< std of the noise over the sensitivity
   double sampling_rate = 1;                         ///< Poisson rate in (0, 1]; 1 is "no amplification"
   std::uint64_t count = 1;                          ///< how many such releases
   neighbouring relation = neighbouring::add_remove; ///< what the multiplier is relative to
+  noise_kind kind = noise_kind::gaussian;           ///< the law of the noise
 
   /// @throw invalid_argument naming the field outside its range. Noise multiplier 0 is allowed and means no privacy.
   void validate() const {

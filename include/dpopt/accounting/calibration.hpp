@@ -22,6 +22,7 @@ struct noise_target {
   double sampling_rate = 1; ///< Poisson rate in (0, 1]
   std::uint64_t steps = 0;  ///< released steps of the run, 1 or more
   neighbouring relation = neighbouring::add_remove;
+  noise_kind kind = noise_kind::gaussian; ///< of the mechanism that gets the multiplier
   double relative_tolerance = 1e-9; ///< how far above the least multiplier the result may be
   std::vector<double> orders = default_rdp_orders();
 
@@ -48,7 +49,7 @@ struct noise_target {
   target.validate();
   const auto epsilon_with = [&](double noise_multiplier) {
     rdp_accountant accountant(target.orders);
-    accountant.record({noise_multiplier, target.sampling_rate, target.steps, target.relation});
+    accountant.record({noise_multiplier, target.sampling_rate, target.steps, target.relation, target.kind});
     return accountant.epsilon(target.delta);
   };
   constexpr double least = 0x1p-10, most = 0x1p60;

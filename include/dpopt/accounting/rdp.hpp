@@ -10,12 +10,14 @@
 #pragma once
 
 #include "dpopt/accounting/accountant.hpp"
+#include "dpopt/accounting/discrete_gaussian_orders.hpp"
 #include "dpopt/accounting/rdp_fractional_order.hpp"
 #include "dpopt/accounting/rdp_integer_order.hpp"
 #include "dpopt/core/error.hpp"
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 namespace dpopt {
 
@@ -52,13 +54,16 @@ inline double subsampled_gaussian_rdp(double order, double sampling_rate, double
   return std::min(log_moment / (order - 1), full); // sampling never costs more (joint quasi-convexity)
 }
 
-/// Divergence of one release of the event, whatever its count.
+/// Divergence of one release of the event, whatever its count. Infinite where nothing is proven: for discrete noise at an
+/// order that is no integer.
 ///
 /// replace_one gets no amplification by sampling: given the sampled positions, both data sets contribute the same units
 /// save the exchanged one, so the sums differ by at most the sensitivity 2C (or not at all), and the divergence of the
 /// mixture over positions is at most the largest (joint quasi-convexity: van Erven and Harremoes 2014, theorem 13). The
 /// subsampled formula is for one unit more or less and does not hold here.
 inline double rdp_of_one(const gaussian_event& event, double order) {
+  if (event.kind == noise_kind::discrete_gaussian && !holds_for_discrete_gaussian(order))
+    return std::numeric_limits<double>::infinity();
   const double rate = event.relation == neighbouring::replace_one ? 1.0 : event.sampling_rate;
   return subsampled_gaussian_rdp(order, rate, event.noise_multiplier);
 }

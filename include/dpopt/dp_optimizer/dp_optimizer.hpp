@@ -95,15 +95,24 @@ public:
   static_assert(Schedule<schedule_type>, "dpopt: the schedule is neither as_ready nor at_step.");
   static_assert(BaseOptimizer<base_type, T>,
                 "dpopt: the base optimizer has neither at(t).update(x, g, slots, n) nor a call taking parameter_update<T>.");
-  static_assert(NoiseMechanism<noise_type, sum_type> || NoiseMechanism<noise_type, double>,
+  static_assert(NoiseMechanism<noise_type, sum_type> || !DiscreteNoise<noise_type>,
+                "dpopt: discrete noise is added to an integer sum and to nothing else; use the accumulator integer_grid.");
+  static_assert(WholePlacement<placement_type> || !DiscreteNoise<noise_type>,
+                "dpopt: sums of discrete Gaussians are no discrete Gaussians, so ranks cannot add shares of this noise; use "
+                "placement replicated or root_before_reduction.");
+  static_assert(NoiseMechanism<noise_type, sum_type> || NoiseMechanism<noise_type, double> || DiscreteNoise<noise_type>,
                 "dpopt: the noise mechanism can add neither to the accumulator's type nor to double.");
-  static_assert(NoiseMechanism<noise_type, sum_type> || !placement_type::before_reduction,
+  static_assert(NoiseMechanism<noise_type, sum_type> || !placement_type::before_reduction || DiscreteNoise<noise_type>,
                 "dpopt: noise placed before the reduction is added in the accumulator's type, which this mechanism "
                 "cannot; use a floating accumulator or placement replicated.");
   static_assert(AddressableNoise<noise_type> || !placement_type::needs_addressable,
                 "dpopt: with this placement a rank's noise must follow from its address, but this mechanism's numbers depend "
                 "on the order of calls; use counter_gaussian or secure_gaussian, or placement root_before_reduction.");
-  static_assert(NoiseMechanism<noise_type, double> || !LearningClipper<clipper_type>,
+  static_assert(!CorrelatedNoise<noise_type> || !placement_type::before_reduction,
+                "dpopt: correlated noise is added after the reduction, when it is certain that the step releases; use "
+                "placement replicated.");
+  static_assert(NoiseMechanism<noise_type, double> || !LearningClipper<clipper_type> ||
+                    (DiscreteNoise<noise_type> && !NoiseMechanism<noise_type, sum_type>),
                 "dpopt: a clipper that learns needs noise on real numbers, which this mechanism cannot add.");
 
   /// COLLECTIVE. Claims the parameters, checks every option, agrees with the other ranks on the configuration and
@@ -297,7 +306,10 @@ public:
   /// Bound on what one unit of privacy moves the sum, for the relation in the options.
   [[nodiscard]] double sensitivity() const { return contributions_.clipper().sensitivity(options_.relation); }
   /// Standard deviation of the noise on each number of the last released gradient.
-  [[nodiscard]] double noise_std() const noexcept { return noise_std_ / divisor_; }
+  [[nodiscard]] double noise_std() const noexcept {
+    if constexpr (CorrelatedNoise<noise_type>) return noise_std_ / divisor_ * noise_.row_norm();
+    else return noise_std_ / divisor_;
+  }
   /// Upper bound on epsilon so far at the given delta.
   [[nodiscard]] double epsilon(double delta) const { return accountant_.epsilon(delta); }
   /// True when noise or sampling comes from a seed that the user knows: then no epsilon protects anyone from the user.
@@ -389,6 +401,7 @@ private:
     std::vector<isize> offsets;
     for (isize p = 0; p < parameters_.count(); ++p) offsets.push_back(plan().offset(p));
     contributions_.bind(state_.parameters(), std::move(offsets));
+    if constexpr (CorrelatedNoise<noise_type>) noise_.bind(sizes, std::ssize(contributions_.side()));
     start_step();
     if constexpr (LearningClipper<clipper_type>) // refuse early
       static_cast<void>(contributions_.clipper().gradient_multiplier(greatest_multiplier()));
@@ -501,7 +514,10 @@ private:
     noise_step_ = steps_++; // the numbers of this step are never drawn again, whatever happens now
     ++releases_;
     phase_ = phase::reduced;
-    or_abandon([this] { learn(); });
+    or_abandon([this] {
+      if constexpr (CorrelatedNoise<noise_type>) noise_.start_row(noise_step_);
+      learn();
+    });
     return true;
   }
 
@@ -554,6 +570,8 @@ private:
     if (multiplier_ > 0 && !std::isnormal(static_cast<added_to>(noise_std_ / contributions_.sum().unit())))
       throw invalid_argument(message("noise_multiplier ", multiplier_, " times sensitivity ", bound, " is a standard "
                                      "deviation that the accumulator's type cannot hold; use other bounds or double"));
+    if constexpr (requires { noise_.require_std(bound); })
+      if (noise_std_ > 0) noise_.require_std(noise_std_ / contributions_.sum().unit());
   }
 
   /// @throw state_error when somebody changed the noise while samples were accumulating.
@@ -567,8 +585,20 @@ private:
     else return false;
   }
 
-  /// Tells the accountant, before anything is released.
-  void charge(double rate) { accountant_.record({multiplier_, rate, 1, options_.relation}); }
+  /// Tells the accountant, before anything is released. Correlated noise is one mechanism over the whole run: it is told
+  /// once, at the first step, and refuses batches that were sampled, since their amplification is unproven here.
+  void charge(double rate) {
+    if constexpr (CorrelatedNoise<noise_type>) {
+      if (rate != 1)
+        throw state_error(message("correlated noise claims no amplification by sampling, but this step's token has rate ",
+                                  rate, "; choose batches as the run_plan says and pass no token"));
+      if (run_charged_) return;
+      accountant_.record({noise_.run_multiplier(), 1, 1, options_.relation});
+      run_charged_ = true;
+    } else {
+      accountant_.record({multiplier_, rate, 1, options_.relation, noise_kind_of<noise_type>});
+    }
+  }
 
   /// Overwrites numbers so that nothing can be learned from their sum over ranks.
   template <class V>
@@ -598,7 +628,9 @@ private:
   /// Draws the last number that this step will need and throws it away, so that an exhausted stream is an error of all
   /// ranks before the first parameter is written.
   void probe_noise() {
-    if constexpr (AddressableNoise<noise_type>) {
+    if constexpr (CorrelatedNoise<noise_type>) {
+      noise_.require_row(steps_);
+    } else if constexpr (AddressableNoise<noise_type>) {
       isize largest = 0;
       for (const auto& p : parameters_) largest = std::max(largest, p.size());
       std::conditional_t<NoiseMechanism<noise_type, double>, double, sum_type> number{};
@@ -823,6 +855,7 @@ private:
   double multiplier_ = 0; // of the step that is accumulating or was released last
   double noise_std_ = 0;  // and its standard deviation on the sum
   bool broken_ = false;
+  bool run_charged_ = false; // the accountant was told of the whole run
   bool skip_next_ = false;
   bool last_skipped_ = false;
   bool hook_called_ = false;

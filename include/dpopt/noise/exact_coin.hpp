@@ -10,14 +10,16 @@
 
 #include <concepts>
 #include <cstdint>
+#include <limits>
+#include <random>
 
 namespace dpopt {
 
-/// A source of independent uniform 64-bit words.
+/// A source of independent uniform 64-bit words; all 64 bits, which the 64-bit result of std::mt19937 does not have.
 template <class S>
-concept WordSource = requires(S s) {
+concept WordSource = std::uniform_random_bit_generator<S> && requires(S s) {
   { s() } -> std::same_as<std::uint64_t>;
-};
+} && S::min() == 0 && S::max() == std::numeric_limits<std::uint64_t>::max();
 
 /// Cuts words into 16-bit digits, so that a cheap coin costs a quarter of a word. The order in which bits are used is
 /// part of the definition of every stream that is built on it.

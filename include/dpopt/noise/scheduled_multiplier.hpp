@@ -27,8 +27,11 @@ namespace dpopt {
 template <class Noise, StepSchedule Schedule>
 struct scheduled_multiplier {
   static_assert(!FollowsSteps<Noise>, "dpopt: one schedule is enough: multiply two into a lambda_schedule.");
+  static_assert(!CorrelatedNoise<Noise>,
+                "dpopt: correlated noise is one mechanism over the whole run, whose multiplier cannot follow a schedule.");
   using role = roles::noise;
   static constexpr bool addressable = AddressableNoise<Noise>;
+  static constexpr noise_kind kind = noise_kind_of<Noise>;
 
   Noise inner;
   Schedule schedule;

@@ -14,6 +14,7 @@
 #include "dpopt/noise/run_plan.hpp"
 #include "dpopt/noise/toeplitz.hpp"
 
+#include <algorithm>
 #include <cmath>
 #include <cstddef>
 #include <numeric>

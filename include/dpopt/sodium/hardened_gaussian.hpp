@@ -30,6 +30,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <limits>
 #include <span>
 #include <string>
@@ -38,12 +39,16 @@ namespace dpopt {
 
 namespace detail {
 
-/// The words of one group of elements, little endian, through a buffer that is wiped.
+/// The words of one group of elements, in the byte order that ranks share, through a buffer that is wiped.
 class hardened_words {
 public:
   static constexpr std::uint64_t group = 64;                      ///< elements that share a run of blocks
   static constexpr std::uint64_t blocks = std::uint64_t{1} << 20; ///< in a run: 64 MiB
   static constexpr std::uint64_t groups = std::numeric_limits<std::uint64_t>::max() / blocks;
+
+  using result_type = std::uint64_t;
+  static constexpr result_type min() { return 0; }
+  static constexpr result_type max() { return std::numeric_limits<result_type>::max(); }
 
   /// @param where its element is ignored; @param key must outlive this object.
   hardened_words(const secret_key& key, const address& where) : key_(key), nonce_(chacha_stream::nonce_of(where)) {
@@ -64,13 +69,13 @@ public:
   std::uint64_t operator()() {
     if (at_ == buffer_.size()) refill();
     std::uint64_t word = 0;
-    for (std::size_t i = 0; i < sizeof word; ++i) word |= std::uint64_t{buffer_[at_ + i]} << (8 * i);
+    std::memcpy(&word, buffer_.data() + at_, sizeof word);
     at_ += sizeof word;
     return word;
   }
 
 private:
-  static constexpr std::size_t buffered_blocks = 16; // two fills a group; the cipher is at full speed from 8 blocks on
+  static constexpr std::size_t buffered_blocks = 16; // three fills a group; the cipher is at full speed from 8 blocks on
   static_assert(blocks % buffered_blocks == 0);
 
   void refill() {
@@ -87,6 +92,8 @@ private:
   std::size_t at_ = buffered_blocks * chacha_stream::block_bytes;
   std::array<unsigned char, buffered_blocks * chacha_stream::block_bytes> buffer_ = {};
 };
+
+static_assert(WordSource<hardened_words>);
 
 } // namespace detail
 
@@ -112,6 +119,10 @@ struct hardened_gaussian {
     require_multiplier(noise_multiplier);
     require_sodium();
   }
+
+  /// What add() would say, so that an optimizer hears it before its first step.
+  /// @throw invalid_argument If std_in_units is not above 0 and at most discrete_gaussian::largest_std.
+  static void require_std(double std_in_units) { static_cast<void>(discrete_gaussian::at_least(std_in_units)); }
 
   /// Root only, not collective. @throw randomness_error If libsodium cannot be used here.
   void draw_secret() {

@@ -1,0 +1,45 @@
+// SPDX-FileCopyrightText: The dpopt authors
+// SPDX-License-Identifier: Apache-2.0
+#include "dpopt/noise/banded_inverse.hpp"
+
+#include "support/catch.hpp"
+#include "support/strategies.hpp"
+
+#include <vector>
+
+using namespace dpopt;
+using namespace dpopt::test;
+
+namespace {
+
+TEST_CASE("what a banded inverse really adds is w, stored or drawn again") {
+  for (const auto& w : {inverse_square_root_coefficients(1), inverse_square_root_coefficients(4), std::vector<double>{2, 1, -3},
+                        inverse_square_root_coefficients(12)}) {
+    const matrix expected = toeplitz_matrix(w, 9);
+    CHECK(realized_inverse(banded_inverse(w), run_plan::once(9)) == expected); // exact: a weight times 1
+    CHECK(realized_inverse(stored_banded_inverse(w), run_plan::once(9)) == expected);
+  }
+}
+
+TEST_CASE("the sensitivity is that of the dense inverse of w") {
+  const auto w = inverse_square_root_coefficients(3);
+  for (const run_plan& plan : small_plans(9)) {
+    INFO(plan.describe());
+    const matrix c = inverse_of(toeplitz_matrix(w, 9));
+    CHECK(banded_inverse(w).sensitivity(plan) == Approx(tried_sensitivity(c, plan)).epsilon(1e-12));
+    CHECK(stored_banded_inverse(w).sensitivity(plan) == banded_inverse(w).sensitivity(plan));
+  }
+}
+
+TEST_CASE("the stored one keeps a vector a band") { CHECK(stored_banded_inverse({1.0, -0.5, -0.125}).vectors() == 3); }
+
+TEST_CASE("bad coefficients are refused, and the description tells them apart") {
+  const auto refuse = [](const banded_inverse& strategy) { strategy.validate(run_plan::once(3)); };
+  CHECK_NOTHROW(refuse(banded_inverse({1.0, -0.5})));
+  CHECK_THROWS_WITH(refuse(banded_inverse({0.0, -0.5})), contains_text("banded_inverse: coefficient 0 is 0"));
+  CHECK_THROWS_AS(refuse(banded_inverse({})), invalid_argument);
+  CHECK(banded_inverse({1.0, -0.5}).describe() != banded_inverse({1.0, -0.25}).describe());
+  CHECK(banded_inverse({1.0, -0.5}).describe() != stored_banded_inverse({1.0, -0.5}).describe());
+}
+
+} // namespace
