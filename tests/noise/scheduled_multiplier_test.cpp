@@ -15,6 +15,33 @@ using namespace dpopt;
 static_assert(!AddressableNoise<scheduled_multiplier<sequential_gaussian<std::mt19937_64>, exponential_decay>>);
 static_assert(!SharesSecret<scheduled_multiplier<sequential_gaussian<std::mt19937_64>, exponential_decay>>);
 
+namespace {
+
+/// Integer noise that is picky about its standard deviation.
+struct discrete_probe {
+  using role = roles::noise;
+  static constexpr noise_kind kind = noise_kind::discrete_gaussian;
+  [[nodiscard]] double multiplier() const { return 1; }
+  void validate() const {}
+  void add(const address&, double, std::int64_t*, isize) {}
+  static void require_std(double std_in_units) {
+    if (std_in_units < 1) throw invalid_argument("too small");
+  }
+};
+
+using scheduled_probe = scheduled_multiplier<discrete_probe, exponential_decay>;
+static_assert(NoiseMechanism<scheduled_probe, std::int64_t> && !NoiseMechanism<scheduled_probe, double>);
+static_assert(DiscreteNoise<scheduled_probe>); // or the accountant would charge it as real noise
+static_assert(!DiscreteNoise<scheduled_multiplier<counter_gaussian, exponential_decay>>);
+
+} // namespace
+
+TEST_CASE("what the mechanism refuses to add is refused still") {
+  const scheduled_probe noise{discrete_probe{}, exponential_decay{0.5}};
+  CHECK_NOTHROW(noise.require_std(1));
+  CHECK_THROWS_WITH(noise.require_std(0.5), "too small");
+}
+
 TEST_CASE("the multiplier is the mechanism's own times the schedule's, a pure function of the step") {
   scheduled_multiplier noise{counter_gaussian{.noise_multiplier = 3}, step_decay{2, 0.5}};
   noise.validate();

@@ -6,6 +6,7 @@
 /// Contract: record() is told BEFORE a release, once a step (step(), pre_step() or add_noise(), never a skipped one nor a
 /// physical part of a batch); what was recorded is never taken back, also when the step fails afterwards. An accountant
 /// that has no proof for an event's kind of noise reports infinity for it.
+/// Correlated noise is one event for all releases of its run, without sampling: it is told at the first of them.
 #pragma once
 
 #include "dpopt/core/error.hpp"

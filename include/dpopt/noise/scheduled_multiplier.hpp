@@ -21,14 +21,15 @@
 
 namespace dpopt {
 
-/// scheduled_multiplier{counter_gaussian{1.1}, exponential_decay{0.999}}. NoiseMechanism, addressable and secret as the
-/// mechanism inside is. All state of its own follows from t, which the optimizer tells at construction and before each
-/// step.
+/// scheduled_multiplier{counter_gaussian{1.1}, exponential_decay{0.999}}. NoiseMechanism of the same kind, addressable
+/// and secret as the mechanism inside is. All state of its own follows from t, which the optimizer tells at
+/// construction and before each step.
 template <class Noise, StepSchedule Schedule>
 struct scheduled_multiplier {
   static_assert(!FollowsSteps<Noise>, "dpopt: one schedule is enough: multiply two into a lambda_schedule.");
-  static_assert(!CorrelatedNoise<Noise>,
-                "dpopt: correlated noise is one mechanism over the whole run, whose multiplier cannot follow a schedule.");
+  static_assert(
+      !CorrelatedNoise<Noise>,
+      "dpopt: correlated noise is one mechanism over the whole run, whose multiplier cannot follow a schedule.");
   using role = roles::noise;
   static constexpr bool addressable = AddressableNoise<Noise>;
   static constexpr noise_kind kind = noise_kind_of<Noise>;
@@ -71,6 +72,13 @@ struct scheduled_multiplier {
     requires NoiseMechanism<Noise, V>
   void add(const address& where, double std_in_units, V* x, isize count) {
     inner.add(where, std_in_units, x, count);
+  }
+
+  /// As the mechanism inside, if it says which standard deviations it can add.
+  void require_std(double std_in_units) const
+    requires requires(const Noise n) { n.require_std(std_in_units); }
+  {
+    inner.require_std(std_in_units);
   }
 
   void draw_secret()
