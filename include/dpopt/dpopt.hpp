@@ -58,14 +58,24 @@
 #include "dpopt/communication/threads.hpp"      // defines: threads
 
 // Add noise, once.
+#include "dpopt/noise/banded.hpp"               // defines: banded
+#include "dpopt/noise/banded_inverse.hpp"       // defines: banded_inverse, stored_banded_inverse
+#include "dpopt/noise/blt.hpp"                  // defines: blt
+#include "dpopt/noise/blt_parameters.hpp"       // defines: blt_parameters, square_root_blt
+#include "dpopt/noise/correlated.hpp"           // defines: correlated
 #include "dpopt/noise/counter_gaussian.hpp"     // defines: counter_gaussian
 #include "dpopt/noise/discrete_gaussian.hpp"    // defines: discrete_gaussian (the sampler)
 #include "dpopt/noise/discrete_laplace.hpp"     // defines: discrete_laplace
 #include "dpopt/noise/exact_coin.hpp"           // defines: WordSource, exact_coin
-#include "dpopt/noise/noise_mechanism.hpp"      // defines: NoiseMechanism, AddressableNoise, SharesSecret, address
+#include "dpopt/noise/noise_mechanism.hpp"      // defines: NoiseMechanism, AddressableNoise, CorrelatedNoise, ...
 #include "dpopt/noise/placement.hpp"            // defines: replicated, root_before_reduction, independent_shares
+#include "dpopt/noise/run_plan.hpp"             // defines: run_plan
 #include "dpopt/noise/scheduled_multiplier.hpp" // defines: scheduled_multiplier
 #include "dpopt/noise/sequential_gaussian.hpp"  // defines: sequential_gaussian
+#include "dpopt/noise/strategy.hpp"             // defines: NoiseStrategy, RegeneratingStrategy, StoringStrategy
+#include "dpopt/noise/strategy_search.hpp"      // defines: optimal_banded, optimal_blt, strategy_loss
+#include "dpopt/noise/toeplitz.hpp"             // defines: square_root_coefficients, toeplitz_sensitivity, ...
+#include "dpopt/noise/tree.hpp"                 // defines: tree
 #include "dpopt/sodium/hardened_gaussian.hpp"   // defines: hardened_gaussian
 #include "dpopt/sodium/secure_gaussian.hpp"     // defines: secure_gaussian (opacus_secure)
 #include "dpopt/sodium/seed_gaussian.hpp"       // defines: seed_gaussian

@@ -129,8 +129,8 @@ TEST_CASE("a source may fill the whole inline room, and copies are apart") {
 
 TEST_CASE("what does not fit is refused when compiling") {
   STATIC_REQUIRE(std::is_constructible_v<deferred_source<sum_of_doubles>, constant_source<16>>);
-  STATIC_REQUIRE_FALSE(std::is_constructible_v<deferred_source<sum_of_doubles>, constant_source<17>>);  // 136 bytes
-  STATIC_REQUIRE_FALSE(std::is_constructible_v<deferred_source<sum_of_doubles>, over_aligned>);         // 32 bytes
-  STATIC_REQUIRE_FALSE(std::is_constructible_v<deferred_source<sum_of_doubles>, std::vector<double>>);  // no source
-  STATIC_REQUIRE_FALSE(std::is_constructible_v<deferred_source<integer_grid>, constant_source<16>>);    // no copy_sample
+  STATIC_REQUIRE_FALSE(std::is_constructible_v<deferred_source<sum_of_doubles>, constant_source<17>>); // 136 bytes
+  STATIC_REQUIRE_FALSE(std::is_constructible_v<deferred_source<sum_of_doubles>, over_aligned>);        // 32 bytes
+  STATIC_REQUIRE_FALSE(std::is_constructible_v<deferred_source<sum_of_doubles>, std::vector<double>>); // no source
+  STATIC_REQUIRE_FALSE(std::is_constructible_v<deferred_source<integer_grid>, constant_source<16>>);   // no copy_sample
 }

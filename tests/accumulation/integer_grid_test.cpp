@@ -156,11 +156,13 @@ TEST_CASE("integer_grid: the rounded contribution of a factored sample is within
         grid.resize(720, bound);
         grid.add(0, source, {0, 1}, &factor, w);
         long double rounded = 0;
-        for (const std::int64_t q : numbers(grid, 720)) rounded += static_cast<long double>(q) * static_cast<long double>(q);
+        for (const std::int64_t q : numbers(grid, 720))
+          rounded += static_cast<long double>(q) * static_cast<long double>(q);
         const long double norm = std::sqrt(rounded) * static_cast<long double>(grid.unit());
         REQUIRE(norm <= static_cast<long double>(bound));
         // Every number lost less than a unit, and rounded_down took 4 epsilon.
-        REQUIRE(norm >= static_cast<long double>(bound) * (1 - 1e-14L) - std::sqrt(720.0L) * static_cast<long double>(grid.unit()));
+        REQUIRE(norm >= static_cast<long double>(bound) * (1 - 1e-14L) -
+                            std::sqrt(720.0L) * static_cast<long double>(grid.unit()));
       };
       check(layer, 10 + seed % 26);
       check(both, 10 + seed % 26);
@@ -248,14 +250,15 @@ TEST_CASE("integer_grid: settings whose sum could overflow are refused") {
 }
 
 TEST_CASE("integer_grid: a bound that is no positive number, or too small for a unit, is refused") {
-  for (const double bound : {0.0, -1.0, std::numeric_limits<double>::quiet_NaN(),
-                             std::numeric_limits<double>::infinity(), 1e-305, 5e-324}) {
+  for (const double bound :
+       {0.0, -1.0, std::numeric_limits<double>::quiet_NaN(), std::numeric_limits<double>::infinity(), 1e-305, 5e-324}) {
     integer_grid grid;
     CHECK_THROWS_AS(grid.resize(4, bound), invalid_argument);
   }
   integer_grid grid;
   CHECK_THROWS_WITH(grid.resize(4, -1), "integer_grid: the clipper's bound -1 is not a positive number");
-  CHECK_THROWS_WITH(grid.resize(4, 1e-305), "integer_grid: the clipper's bound 1e-305 is too small for 36 fraction_bits");
+  CHECK_THROWS_WITH(grid.resize(4, 1e-305),
+                    "integer_grid: the clipper's bound 1e-305 is too small for 36 fraction_bits");
 }
 
 TEST_CASE("integer_grid: with as many full samples as declared nothing overflows") {

@@ -12,7 +12,9 @@ struct only_floating {
   [[nodiscard]] int size() const { return 1; }
   void broadcast(std::byte*, dpopt::isize, int) {}
   template <std::floating_point T>
-  [[nodiscard]] request start_sum(T*, dpopt::isize) { return {}; }
+  [[nodiscard]] request start_sum(T*, dpopt::isize) {
+    return {};
+  }
   void wait(request&) {}
 };
 #ifdef DPOPT_CORRECTED

@@ -17,4 +17,6 @@ struct my_gradients {
 #endif
 };
 
-void hand_over(dpopt::dp_optimizer<double, dpopt::integer_grid>& opt, const my_gradients& g) { opt.gradient_ready(0, g); }
+void hand_over(dpopt::dp_optimizer<double, dpopt::integer_grid>& opt, const my_gradients& g) {
+  opt.gradient_ready(0, g);
+}

@@ -38,7 +38,8 @@ TEST_CASE("a message shows a number as it was given, and reading it back gives t
 }
 
 TEST_CASE("a message is its parts in order, and values that are no numbers are shown as what they are") {
-  CHECK(message("bound of '", std::string("layer1"), "' is ", -2, "; give ", 1.5) == "bound of 'layer1' is -2; give 1.5");
+  CHECK(message("bound of '", std::string("layer1"), "' is ", -2, "; give ", 1.5) ==
+        "bound of 'layer1' is -2; give 1.5");
   CHECK(message(std::numeric_limits<double>::quiet_NaN()) == "nan");
   CHECK(message(-std::numeric_limits<double>::infinity()) == "-inf");
   CHECK(message().empty());

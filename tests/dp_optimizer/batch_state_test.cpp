@@ -55,8 +55,9 @@ TEST_CASE("batch_state: missing parameters are named, with the number of the mic
   all_arrive(s);
   s.close();
   s.begin({.samples = 5}, true);
-  CHECK_THROWS_WITH(s.require_complete(), "no gradient for 'weight', 'bias', 'scale' in a microbatch of this step; call "
-                                          "gradient_ready, or gradient_absent for an unused parameter");
+  CHECK_THROWS_WITH(s.require_complete(),
+                    "no gradient for 'weight', 'bias', 'scale' in a microbatch of this step; call "
+                    "gradient_ready, or gradient_absent for an unused parameter");
   s.arrive(1, 5, 2);
   CHECK_THROWS_WITH(s.require_complete(), "no gradient for 'weight', 'scale' in a microbatch of this step; call "
                                           "gradient_ready, or gradient_absent for an unused parameter");
@@ -94,7 +95,7 @@ TEST_CASE("batch_state: a gradient that does not fit is refused by name") {
   SECTION("another number of samples") {
     CHECK_THROWS_AS(s.arrive(0, 4, 4), invalid_argument);
     CHECK_THROWS_WITH(s.arrive(1, 6, 2), "gradient of 'bias' holds another number of samples than begin() declared "
-                               "(both are private: look at them where they come from)");
+                                         "(both are private: look at them where they come from)");
   }
   SECTION("another number of elements") {
     CHECK_THROWS_AS(s.arrive(0, 5, 3), invalid_argument);
@@ -104,8 +105,9 @@ TEST_CASE("batch_state: a gradient that does not fit is refused by name") {
     s.arrive(0, 5, 4);
     s.arrive_absent(1);
     CHECK_THROWS_AS(s.arrive(0, 5, 4), state_error);
-    CHECK_THROWS_WITH(s.arrive(1, 5, 2), "second gradient for 'bias' in one microbatch; add the uses of a tied parameter "
-                                         "up in one source");
+    CHECK_THROWS_WITH(s.arrive(1, 5, 2),
+                      "second gradient for 'bias' in one microbatch; add the uses of a tied parameter "
+                      "up in one source");
     CHECK_THROWS_AS(s.arrive_absent(0), state_error);
   }
 }

@@ -154,6 +154,7 @@ TEMPLATE_TEST_CASE("several Poisson-sampled logical batches in one step are refu
   t.feed(second, {.last = false, .ends_batch = true, .token = {sampling_scheme::poisson, 0.1, 1}});
   t.feed(third, {.token = {sampling_scheme::poisson, 0.1, 1}});
   fails_without_a_trace<state_error>(
-      t, "a step over several Poisson-sampled logical batches could hold a record twice; make them parts of one logical "
-         "batch (.ends_batch = false, one token)");
+      t,
+      "a step over several Poisson-sampled logical batches could hold a record twice; make them parts of one logical "
+      "batch (.ends_batch = false, one token)");
 }

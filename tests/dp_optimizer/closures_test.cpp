@@ -47,7 +47,8 @@ TEMPLATE_TEST_CASE("step(closure) runs the closure first and hands over what it 
   CHECK(t.model.values() == undisturbed<TestType>({first}));
 }
 
-TEMPLATE_TEST_CASE("pre_step(closure) runs the closure and says whether something was released", "", as_ready, at_step) {
+TEMPLATE_TEST_CASE("pre_step(closure) runs the closure and says whether something was released", "", as_ready,
+                   at_step) {
   trainer<TestType> t;
   t.opt.signal_skip_step();
   CHECK_FALSE(t.opt.pre_step([&] { t.feed(first); }));
@@ -147,7 +148,8 @@ TEMPLATE_TEST_CASE("the hook is called once a release, with the released gradien
   t.opt.attach_step_hook([&](auto& opt) {
     ++calls;
     seen.clear();
-    for (isize p = 0; p < 3; ++p) seen.insert(seen.end(), opt.released_gradient(p).begin(), opt.released_gradient(p).end());
+    for (isize p = 0; p < 3; ++p)
+      seen.insert(seen.end(), opt.released_gradient(p).begin(), opt.released_gradient(p).end());
     values_then = t.model.values();
   });
   t.opt.signal_skip_step();

@@ -160,7 +160,8 @@ TEMPLATE_TEST_CASE("contributions: weight 0 drops a sample everywhere, whatever 
   CHECK(s.sums.counts().non_finite == 0); // a mask is no accident
 }
 
-TEST_CASE("contributions: a number that is not finite drops the sample from its layer, or from all with flat clipping") {
+TEST_CASE(
+    "contributions: a number that is not finite drops the sample from its layer, or from all with flat clipping") {
   for (const double bad : {nan_value, infinite, -infinite}) {
     small_batch batch(4);
     batch.rows[1][2 * 1 + 0] = bad; // bias of sample 1
@@ -269,7 +270,8 @@ TEST_CASE("contributions: more samples than a block holds are clipped block by b
     double squares = 0;
     for (isize k = 0; k < 100; ++k) squares += std::pow(numbers[static_cast<std::size_t>(i * 100 + k)], 2);
     const double factor = std::min(1.0, 1.0 / (std::sqrt(squares) + 1e-6));
-    for (isize k = 0; k < 100; ++k) expected[static_cast<std::size_t>(k)] += factor * numbers[static_cast<std::size_t>(i * 100 + k)];
+    for (isize k = 0; k < 100; ++k)
+      expected[static_cast<std::size_t>(k)] += factor * numbers[static_cast<std::size_t>(i * 100 + k)];
   }
   CHECK(close({s.sum().data(), s.sum().data() + 100}, expected));
 }

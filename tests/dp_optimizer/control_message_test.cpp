@@ -26,8 +26,8 @@ control_message sum_of(std::vector<control_message> messages) {
   return total;
 }
 
-const step_declaration usual{.step = 4, .iterations = 2, .sampling_rate = 0.01, .noise_multiplier = 1.1, .noise_std = 3,
-                             .base = "sgd"};
+const step_declaration usual{
+    .step = 4, .iterations = 2, .sampling_rate = 0.01, .noise_multiplier = 1.1, .noise_std = 3, .base = "sgd"};
 
 } // namespace
 

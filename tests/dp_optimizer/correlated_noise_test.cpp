@@ -296,6 +296,7 @@ TEMPLATE_LIST_TEST_CASE("more steps than declared are refused before anything is
     CHECK(r.model.values() == values);
     CHECK(r.model.released() == released);
     CHECK(r.log.charged.size() == 1);
+    CHECK(r.opt.releases() == 6); // it failed before the reduction was agreed
   }
 }
 

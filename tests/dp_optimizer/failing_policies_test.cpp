@@ -57,8 +57,8 @@ TEMPLATE_TEST_CASE("what an accountant refuses is not released", "", as_ready, a
   CHECK(log.noise.size() == 3);
 }
 
-TEMPLATE_TEST_CASE("a mechanism that fails ends the step: nothing is drawn twice, nothing left in the sum", "", as_ready,
-                   at_step) {
+TEMPLATE_TEST_CASE("a mechanism that fails ends the step: nothing is drawn twice, nothing left in the sum", "",
+                   as_ready, at_step) {
   small_model model;
   journal log;
   const int succeed = GENERATE(0, 1, 2); // the trial before the release, then the first parameter, ...

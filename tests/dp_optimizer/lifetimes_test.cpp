@@ -91,12 +91,14 @@ TEMPLATE_TEST_CASE("names are the optimizer's own: the caller's strings may die"
   opt.begin({.samples = 1});
   opt.gradient_absent(0);
   opt.gradient_absent(2);
-  CHECK_THROWS_WITH(opt.step(), "no gradient for 'a layer whose name does not fit inside a string object' in microbatch 1 "
-                                "of this step; call gradient_ready, or gradient_absent for an unused parameter");
+  CHECK_THROWS_WITH(opt.step(),
+                    "no gradient for 'a layer whose name does not fit inside a string object' in microbatch 1 "
+                    "of this step; call gradient_ready, or gradient_absent for an unused parameter");
   CHECK(opt.describe().find("a layer whose name does not fit inside a string object[2]") != std::string::npos);
 }
 
-TEMPLATE_TEST_CASE("an optimizer may die in the middle of a step, and lets go of its parameters", "", as_ready, at_step) {
+TEMPLATE_TEST_CASE("an optimizer may die in the middle of a step, and lets go of its parameters", "", as_ready,
+                   at_step) {
   small_model model;
   const auto make = [&] {
     return std::make_unique<typename trainer<TestType>::optimizer>(

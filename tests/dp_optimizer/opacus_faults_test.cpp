@@ -1,8 +1,9 @@
 // SPDX-FileCopyrightText: The dpopt authors
 // SPDX-License-Identifier: Apache-2.0
 // Faults that were found in Opacus' distributed per-layer path, in the order in which they were written down. Each case
-// shows that the same use of dpopt has another outcome. Not here: 3.16 (names that a package exports: tools/check_stages),
-// 3.18 (checkpoints) and 3.20 (adaptive clipping), which are tested with the parts that they belong to.
+// shows that the same use of dpopt has another outcome. Not here: 3.16 (names that a package exports:
+// tools/check_stages), 3.18 (checkpoints) and 3.20 (adaptive clipping), which are tested with the parts that they
+// belong to.
 #include "dpopt/dp_optimizer/per_layer_optimizers.hpp"
 
 #include "dpopt/accounting/no_accountant.hpp"
@@ -70,12 +71,13 @@ std::vector<double> one_release(const per_layer_options& options, const small_ba
 
 } // namespace
 
-// The distributed per-layer optimizer itself ---------------------------------------------------------------------------
+// The distributed per-layer optimizer itself
+// ---------------------------------------------------------------------------
 
 TEST_CASE("fault 3.1: the user's generator is the one that is used") {
   const auto seeded = [](std::uint64_t seed) {
-    return one_release({.noise_multiplier = 1, .max_grad_norm = 1.0, .expected_batch_size = 6,
-                        .generator = philox_generator{seed}});
+    return one_release(
+        {.noise_multiplier = 1, .max_grad_norm = 1.0, .expected_batch_size = 6, .generator = philox_generator{seed}});
   };
   const auto unseeded = [](bool secure) {
     return one_release({.noise_multiplier = 1, .max_grad_norm = 1.0, .expected_batch_size = 6, .secure_mode = secure});
@@ -132,9 +134,10 @@ TEST_CASE("fault 3.2: a forgotten zero_grad() leaves nothing of the released bat
 TEST_CASE("fault 3.3: too few or too many bounds are an error, not parameters without clipping and noise") {
   small_model model;
   for (const clip_bounds& wrong : {clip_bounds{1.0, 2.0}, clip_bounds{1.0, 2.0, 3.0, 4.0}})
-    CHECK_THROWS_AS(distributed_per_layer_optimizer(
-                        model.views(), sgd{}, {.noise_multiplier = 1, .max_grad_norm = wrong, .expected_batch_size = 1}),
-                    invalid_argument);
+    CHECK_THROWS_AS(
+        distributed_per_layer_optimizer(model.views(), sgd{},
+                                        {.noise_multiplier = 1, .max_grad_norm = wrong, .expected_batch_size = 1}),
+        invalid_argument);
   CHECK_THROWS_WITH(
       distributed_per_layer_optimizer(model.views(), sgd{},
                                       {.noise_multiplier = 1, .max_grad_norm = {1.0, 2.0}, .expected_batch_size = 1}),
@@ -221,7 +224,8 @@ TEST_CASE("fault 3.5: the release is the mean over all ranks' samples, for any n
   }
 }
 
-TEMPLATE_TEST_CASE("fault 3.6: the collectives of a step are the same, whatever its microbatches", "", as_ready, at_step) {
+TEMPLATE_TEST_CASE("fault 3.6: the collectives of a step are the same, whatever its microbatches", "", as_ready,
+                   at_step) {
   small_model model;
   journal log;
   dp_optimizer opt(model.views(), {.bucket_elements = 3}, per_layer{1.0}, probe_noise{1, nullptr},
@@ -318,9 +322,10 @@ TEST_CASE("fault 3.8: ranks that count differently are an error on all of them")
 
 TEST_CASE("fault 3.9: gradients of several backward passes, and rows that are not contiguous") {
   small_model model;
-  distributed_per_layer_optimizer opt(
-      model.views(), unit_rate,
-      {.noise_multiplier = 0, .max_grad_norm = {bounds[0], bounds[1], bounds[2]}, .loss_reduction = loss_reduction::sum});
+  distributed_per_layer_optimizer opt(model.views(), unit_rate,
+                                      {.noise_multiplier = 0,
+                                       .max_grad_norm = {bounds[0], bounds[1], bounds[2]},
+                                       .loss_reduction = loss_reduction::sum});
   const small_batch b(5);
   const small_batch c(4, 2);
   feed(opt, c, {.last = false});
@@ -328,7 +333,8 @@ TEST_CASE("fault 3.9: gradients of several backward passes, and rows that are no
   std::array<std::vector<double>, 3> wide;
   for (std::size_t p = 0; p < 3; ++p) {
     const isize n = small_model::sizes[p];
-    wide[p].assign(static_cast<std::size_t>(5 * (n + 3)), std::numeric_limits<double>::quiet_NaN()); // gaps between rows
+    wide[p].assign(static_cast<std::size_t>(5 * (n + 3)),
+                   std::numeric_limits<double>::quiet_NaN()); // gaps between rows
     for (isize i = 0; i < 5; ++i) std::copy_n(b.rows[p].begin() + i * n, n, wide[p].begin() + i * (n + 3));
     opt.gradient_ready(static_cast<isize>(p), materialized<double>(wide[p].data(), 5, n, n + 3));
   }
@@ -391,11 +397,13 @@ TEST_CASE("fault 3.12: gradients of any storage type meet a master of another, w
   std::vector<float> weight_gradient(4);
   std::vector<float> bias_gradient(2);
   std::vector<float> scale_gradient(1);
-  distributed_per_layer_optimizer opt(
-      std::vector<parameter_view<float>>{
-          {"weight", weight, weight_gradient}, {"bias", bias, bias_gradient}, {"scale", scale, scale_gradient}},
-      unit_rate,
-      {.noise_multiplier = 0, .max_grad_norm = {bounds[0], bounds[1], bounds[2]}, .loss_reduction = loss_reduction::sum});
+  distributed_per_layer_optimizer opt(std::vector<parameter_view<float>>{{"weight", weight, weight_gradient},
+                                                                         {"bias", bias, bias_gradient},
+                                                                         {"scale", scale, scale_gradient}},
+                                      unit_rate,
+                                      {.noise_multiplier = 0,
+                                       .max_grad_norm = {bounds[0], bounds[1], bounds[2]},
+                                       .loss_reduction = loss_reduction::sum});
   small_batch b(5);
   std::vector<bfloat16> half; // "bias" in 16 bits: the definition below is given the numbers as they were stored
   for (double& x : b.rows[1]) {
@@ -441,9 +449,10 @@ TEST_CASE("fault 3.13: an error on one rank is the same error on all, and the st
     });
     CHECK(error_texts(errors) == "");
     for (std::size_t r = 0; r < 3; ++r) {
-      CHECK(texts[r] == "rank " + std::to_string(failing) +
-                            ": second gradient for 'bias' in one microbatch; add the uses of a tied parameter up in one "
-                            "source (1 of 3 ranks failed)");
+      CHECK(texts[r] ==
+            "rank " + std::to_string(failing) +
+                ": second gradient for 'bias' in one microbatch; add the uses of a tied parameter up in one "
+                "source (1 of 3 ranks failed)");
       CHECK(close(released[r], mean_of({small_batch(2, 1), small_batch(2, 2), small_batch(2, 3)})));
     }
   }
@@ -484,11 +493,9 @@ TEST_CASE("fault 3.15: the closure's value comes back") {
 
 TEST_CASE("fault 3.17: noise for parameters in double has the resolution of double, in secure mode too") {
   for (const bool secure : {true, false}) {
-    const std::vector<double> noise = one_release({.noise_multiplier = 1,
-                                                   .max_grad_norm = 1.0,
-                                                   .loss_reduction = loss_reduction::sum,
-                                                   .secure_mode = secure},
-                                                  small_batch(0));
+    const std::vector<double> noise = one_release(
+        {.noise_multiplier = 1, .max_grad_norm = 1.0, .loss_reduction = loss_reduction::sum, .secure_mode = secure},
+        small_batch(0));
     for (const double x : noise) CHECK(x != static_cast<double>(static_cast<float>(x))); // by chance: 1 in 2^29
   }
 }
@@ -500,8 +507,9 @@ TEST_CASE("fault 3.19: a sample that is not finite adds exactly nothing, and the
     broken.rows[0][4 * 2 + 1] = bad;
     small_batch without = clean;
     for (std::size_t k = 0; k < 4; ++k) without.rows[0][4 * 2 + k] = 0;
-    const per_layer_options options{
-        .noise_multiplier = 0, .max_grad_norm = {bounds[0], bounds[1], bounds[2]}, .loss_reduction = loss_reduction::sum};
+    const per_layer_options options{.noise_multiplier = 0,
+                                    .max_grad_norm = {bounds[0], bounds[1], bounds[2]},
+                                    .loss_reduction = loss_reduction::sum};
     CHECK(close(one_release(options, broken), without.clipped_per_layer(bounds)));
   }
 }
@@ -539,10 +547,9 @@ TEST_CASE("fault 3.22: expected size and sampling rate are the user's numbers, n
   constexpr double records = 1000;
   constexpr double rate = 1.0 / 16; // of N = 1000: 62.5
   small_model model;
-  distributed_per_layer_optimizer opt(model.views(), unit_rate,
-                                      {.noise_multiplier = 0,
-                                       .max_grad_norm = huge_bound,
-                                       .expected_batch_size = across_ranks(rate * records)});
+  distributed_per_layer_optimizer opt(
+      model.views(), unit_rate,
+      {.noise_multiplier = 0, .max_grad_norm = huge_bound, .expected_batch_size = across_ranks(rate * records)});
   feed(opt, small_batch(6), {.token = {sampling_scheme::poisson, rate, 1}});
   opt.step();
   CHECK(close(model.released(), over(plus(std::vector<double>(7, 0.0), mean_of({small_batch(6)}), 6), 62.5)));

@@ -91,7 +91,8 @@ TEST_CASE("max_grad_norm is required, positive, and complete") {
   CHECK(said({1.0, nan_value, 1.0}) == "max_grad_norm of 'bias' is nan; give a finite bound above 0");
   CHECK(said({1.0, 1.0, infinite}) == "max_grad_norm of 'scale' is inf; give a finite bound above 0");
   CHECK(said({1.0, 2.0}) == "max_grad_norm: 2 bounds for 3 parameters; give one for all, one each, or name them");
-  CHECK(said({1.0, 2.0, 3.0, 4.0}) == "max_grad_norm: 4 bounds for 3 parameters; give one for all, one each, or name them");
+  CHECK(said({1.0, 2.0, 3.0, 4.0}) ==
+        "max_grad_norm: 4 bounds for 3 parameters; give one for all, one each, or name them");
   CHECK(said({{"weight", 1.0}, {"bias", 1.0}}) == "max_grad_norm: no bound for 'scale'; add one");
   CHECK(said({{"weight", 1.0}, {"bais", 1.0}, {"scale", 1.0}}) == "max_grad_norm: no parameter is named 'bais'");
   CHECK(said({{"weight", 1.0}, {"bias", 1.0}, {"scale", 1.0}, {"weight", 2.0}}) ==
@@ -117,7 +118,8 @@ TEST_CASE("secure_mode refuses a generator, as a known seed would undo it") {
 
 TEST_CASE("options of the base optimizer are checked as well") {
   CHECK(refused(good(), sgd{.learning_rate = -0.1}) == "sgd: learning_rate is -0.1; use a finite number, 0 or more");
-  CHECK(refused(good(), sgd{.learning_rate = nan_value}) == "sgd: learning_rate is nan; use a finite number, 0 or more");
+  CHECK(refused(good(), sgd{.learning_rate = nan_value}) ==
+        "sgd: learning_rate is nan; use a finite number, 0 or more");
   CHECK(refused(good(), sgd{.momentum = -1}) == "sgd: momentum is -1; use a finite number, 0 or more");
   CHECK(refused(good(), sgd{.nesterov = true}) == "sgd: momentum is 0; use more than 0 with nesterov");
 }
@@ -150,9 +152,10 @@ TEST_CASE("the list of parameters must make sense") {
   CHECK(made_of({{"", model.weight}}) == "parameters: a name is empty; bounds and errors go by name");
   CHECK(made_of({{"a", model.weight, model.bias}}) ==
         "parameter 'a': gradient holds 2 elements and value 4; give equal sizes or no gradient");
-  CHECK(made_of({{"encoder", model.weight}, {"decoder", model.weight}}) ==
-        "parameter 'decoder' already belongs to a live optimizer or is listed twice; destroy the other optimizer first, "
-        "or list a tied parameter once");
+  CHECK(
+      made_of({{"encoder", model.weight}, {"decoder", model.weight}}) ==
+      "parameter 'decoder' already belongs to a live optimizer or is listed twice; destroy the other optimizer first, "
+      "or list a tied parameter once");
   const std::span<double> part(model.weight.data() + 1, 2);
   CHECK_FALSE(made_of({{"whole", model.weight}, {"part", part}}).empty());
   CHECK(made_of({{"a", model.weight}, {"b", model.bias}}).empty());
@@ -162,8 +165,9 @@ TEST_CASE("a parameter belongs to one live optimizer, whatever its type") {
   small_model model;
   small_model other;
   const auto alive = std::make_unique<distributed_per_layer_optimizer<double, sgd>>(model.views(), sgd{}, good());
-  const std::string text = "parameter 'weight' already belongs to a live optimizer or is listed twice; destroy the other "
-                           "optimizer first, or list a tied parameter once";
+  const std::string text =
+      "parameter 'weight' already belongs to a live optimizer or is listed twice; destroy the other "
+      "optimizer first, or list a tied parameter once";
   CHECK(refusal([&] { distributed_per_layer_optimizer(model.views(), sgd{}, good()); }) == text);
   CHECK(refusal([&] {
           dp_optimizer(model.views_without_gradients(), dp_options{}, flat{1.0}, counter_gaussian{1.0},
@@ -187,9 +191,10 @@ TEST_CASE("without the presets: what has no default must be given") {
         "noise_multiplier is nan: give the noise's standard deviation over the sensitivity, a finite number >= 0");
   CHECK(refusal([&] { dp_optimizer(model.views(), dp_options{}, counter_gaussian{1.0}, mean); }) ==
         "max_grad_norm of flat clipping is nan; give a finite bound above 0");
-  CHECK(refusal([&] { dp_optimizer(model.views(), dp_options{}, flat{1.0}, counter_gaussian{1.0}); }) ==
-        "expected_batch_size: not given, but loss_reduction is mean; give per_rank(samples) or across_ranks(samples), or "
-        "use loss_reduction::sum");
+  CHECK(
+      refusal([&] { dp_optimizer(model.views(), dp_options{}, flat{1.0}, counter_gaussian{1.0}); }) ==
+      "expected_batch_size: not given, but loss_reduction is mean; give per_rank(samples) or across_ranks(samples), or "
+      "use loss_reduction::sum");
   CHECK_NOTHROW(dp_optimizer(model.views(), dp_options{}, flat{1.0}, counter_gaussian{1.0}, unscaled{}));
 }
 
@@ -201,16 +206,18 @@ TEST_CASE("policies come in any order") {
 
 TEST_CASE("settings of the integer grid that could overflow are refused") {
   small_model model;
-  CHECK(refusal([&] {
-          dp_optimizer(model.views(), dp_options{}, flat{1.0}, counter_gaussian{1.0}, unscaled{}, integer_grid(50, 1e6));
-        }) == "integer_grid: fraction_bits 50 with max_units 1e+06 could overflow; keep fraction_bits + log2(max_units) "
-              "within 62");
+  CHECK(
+      refusal([&] {
+        dp_optimizer(model.views(), dp_options{}, flat{1.0}, counter_gaussian{1.0}, unscaled{}, integer_grid(50, 1e6));
+      }) == "integer_grid: fraction_bits 50 with max_units 1e+06 could overflow; keep fraction_bits + log2(max_units) "
+            "within 62");
 }
 
 TEST_CASE("the effective configuration is printable, and holds no seed") {
   small_model model;
   const std::uint64_t seed = 987654321987654321u;
-  distributed_per_layer_optimizer opt(model.views(), sgd{}, with([&](auto& o) { o.generator = philox_generator{seed}; }));
+  distributed_per_layer_optimizer opt(model.views(), sgd{},
+                                      with([&](auto& o) { o.generator = philox_generator{seed}; }));
   const std::string text = opt.describe();
   for (const char* part : {"weight[4], bias[2], scale[1]", "per_layer(max_grad_norm=[1, 1, 1])", "multiplier 1.1",
                            "expected_batch(per_rank(64), mean)", "replicated", "as_ready", "add_remove", "double"}) {

@@ -116,8 +116,9 @@ TEMPLATE_TEST_CASE("missing gradients are named", "", as_ready, at_step) {
     t.begin(third);
     t.opt.gradient_ready(0, third.source(0));
     t.opt.gradient_ready(2, third.source(2));
-    fails_without_a_trace<state_error>(t, "no gradient for 'bias' in a microbatch of this step; call gradient_ready, or "
-                                          "gradient_absent for an unused parameter");
+    fails_without_a_trace<state_error>(t,
+                                       "no gradient for 'bias' in a microbatch of this step; call gradient_ready, or "
+                                       "gradient_absent for an unused parameter");
   }
   SECTION("several, in the second microbatch") {
     t.feed(second, {.last = false});
@@ -138,7 +139,8 @@ TEMPLATE_TEST_CASE("missing gradients are named", "", as_ready, at_step) {
 
 TEMPLATE_TEST_CASE("a second gradient for a parameter is an error", "", as_ready, at_step) {
   trainer<TestType> t;
-  const std::string text = "second gradient for 'bias' in one microbatch; add the uses of a tied parameter up in one source";
+  const std::string text =
+      "second gradient for 'bias' in one microbatch; add the uses of a tied parameter up in one source";
   t.begin(third);
   SECTION("twice the same") {
     t.opt.gradient_ready(1, third.source(1));
@@ -162,8 +164,9 @@ TEMPLATE_TEST_CASE("gradients that do not fit are refused by name", "", as_ready
   t.begin(third);
   SECTION("another number of samples than declared") {
     t.opt.gradient_ready(0, second.source(0));
-    fails_without_a_trace<invalid_argument>(t, "gradient of 'weight' holds another number of samples than begin() declared "
-                               "(both are private: look at them where they come from)");
+    fails_without_a_trace<invalid_argument>(
+        t, "gradient of 'weight' holds another number of samples than begin() declared "
+           "(both are private: look at them where they come from)");
   }
   SECTION("another number of elements than the parameter has") {
     t.opt.gradient_ready(1, third.source(0));
@@ -200,8 +203,9 @@ TEMPLATE_TEST_CASE("begin() after the last microbatch is an error", "", as_ready
   t.feed(second);
   t.feed(third);
   fails_without_a_trace<state_error>(
-      t, "begin(): the microbatch before this one was declared the last of the step; call step() first, or pass .last = "
-         "false to all but the last");
+      t,
+      "begin(): the microbatch before this one was declared the last of the step; call step() first, or pass .last = "
+      "false to all but the last");
 }
 
 TEMPLATE_TEST_CASE("a declaration must make sense", "", as_ready, at_step) {
@@ -558,7 +562,8 @@ TEMPLATE_TEST_CASE("pre_step() then step() is one step", "", as_ready, at_step) 
   CHECK(t.log.noise.size() == 3);
 }
 
-TEMPLATE_TEST_CASE("pre_step() then begin(): the trainer has used the released gradient itself", "", as_ready, at_step) {
+TEMPLATE_TEST_CASE("pre_step() then begin(): the trainer has used the released gradient itself", "", as_ready,
+                   at_step) {
   trainer<TestType> t;
   const std::vector<double> before = t.model.values();
   t.feed(first);
@@ -583,7 +588,8 @@ TEMPLATE_TEST_CASE("released_gradient() gives the release also where the model h
     b.hand_over(opt);
     opt.pre_step();
     std::vector<double> all;
-    for (isize p = 0; p < 3; ++p) all.insert(all.end(), opt.released_gradient(p).begin(), opt.released_gradient(p).end());
+    for (isize p = 0; p < 3; ++p)
+      all.insert(all.end(), opt.released_gradient(p).begin(), opt.released_gradient(p).end());
     CHECK(close(all, trainer<TestType>::released({b})));
     opt.step();
   }

@@ -81,7 +81,8 @@ TEMPLATE_TEST_CASE("materialized: norms and sums are those of the definition", "
     }
     const std::vector<double> squares = squared_norms_of(s);
     for (std::size_t i = 0; i < squares.size(); ++i) {
-      const std::vector<U> row(rows.begin() + static_cast<isize>(i) * size, rows.begin() + static_cast<isize>(i + 1) * size);
+      const std::vector<U> row(rows.begin() + static_cast<isize>(i) * size,
+                               rows.begin() + static_cast<isize>(i + 1) * size);
       const long double exact_square = norm(row) * norm(row);
       CHECK(squares[i] >= static_cast<double>(exact_square) * (1 - 1e-18));
       CHECK(squares[i] <= static_cast<double>(exact_square) * (1 + 1e-12));
@@ -188,7 +189,8 @@ TEMPLATE_TEST_CASE("materialized: numbers from 1e-30 to 1e30 neither overflow no
 
 TEST_CASE("materialized: the largest floats clip to a bound whose factor is a subnormal float") {
   const std::vector<float> row(10000, 3e38F); // norm 3e40
-  for (const double bound : {1.0, 0.1, 1e-3, 2.5e-5}) CHECK(clipped_norm<float>(row, bound) <= static_cast<long double>(bound));
+  for (const double bound : {1.0, 0.1, 1e-3, 2.5e-5})
+    CHECK(clipped_norm<float>(row, bound) <= static_cast<long double>(bound));
   CHECK(clipped_norm<float>(row, 1.0) > 0.99L);
 }
 

@@ -17,9 +17,10 @@ TEST_CASE("a range can be claimed once") {
   CHECK_NOTHROW(mine.claim("x", x.data(), sizeof x));
   ownership other;
   CHECK_THROWS_AS(other.claim("x", x.data(), sizeof x), invalid_argument);
-  CHECK_THROWS_WITH(other.claim("layer1.weight", x.data(), sizeof x),
-                    "parameter 'layer1.weight' already belongs to a live optimizer or is listed twice; destroy the other "
-                    "optimizer first, or list a tied parameter once");
+  CHECK_THROWS_WITH(
+      other.claim("layer1.weight", x.data(), sizeof x),
+      "parameter 'layer1.weight' already belongs to a live optimizer or is listed twice; destroy the other "
+      "optimizer first, or list a tied parameter once");
 }
 
 TEST_CASE("one claim may not list a tied parameter twice") {

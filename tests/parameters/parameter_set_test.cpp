@@ -4,8 +4,8 @@
 
 #include "support/catch.hpp"
 
-#include <array>
 #include <algorithm>
+#include <array>
 #include <list>
 #include <memory>
 #include <span>
@@ -100,7 +100,8 @@ TEST_CASE("construction does not throw on bad content, validate() does") {
   SECTION("a gradient of another size") {
     const parameter_set<double> set(views{{"layer", a, short_gradient}});
     CHECK_THROWS_AS(set.validate(), invalid_argument);
-    CHECK_THROWS_WITH(set.validate(), "parameter 'layer': gradient holds 2 elements and value 3; give equal sizes or no "
-                                      "gradient");
+    CHECK_THROWS_WITH(set.validate(),
+                      "parameter 'layer': gradient holds 2 elements and value 3; give equal sizes or no "
+                      "gradient");
   }
 }

@@ -1,6 +1,7 @@
 // SPDX-FileCopyrightText: The dpopt authors
 // SPDX-License-Identifier: Apache-2.0
-// What a release must be for its epsilon to be true, on one process; quick to compile, since mutants are run against it.
+// What a release must be for its epsilon to be true, on one process; quick to compile, since mutants are run against
+// it.
 #include "dpopt/dp_optimizer/dp_optimizer.hpp"
 
 #include "dpopt/clipping/per_layer.hpp"
@@ -35,7 +36,8 @@ struct run {
 
   explicit run(dp_options options = {})
       : opt(model.views_without_gradients(), options, per_layer{{bounds[0], bounds[1], bounds[2]}},
-            probe_noise{multiplier, &log}, probe_accountant{&log}, expected_batch{.expected_batch_size = expected_size}) {}
+            probe_noise{multiplier, &log}, probe_accountant{&log},
+            expected_batch{.expected_batch_size = expected_size}) {}
 
   void feed(const small_batch& b, microbatch m = {}) {
     m.samples = b.samples;
@@ -44,7 +46,8 @@ struct run {
   }
   std::vector<double> released() {
     std::vector<double> all;
-    for (isize p = 0; p < 3; ++p) all.insert(all.end(), opt.released_gradient(p).begin(), opt.released_gradient(p).end());
+    for (isize p = 0; p < 3; ++p)
+      all.insert(all.end(), opt.released_gradient(p).begin(), opt.released_gradient(p).end());
     return all;
   }
 };
@@ -74,8 +77,8 @@ TEST_CASE("noise comes once a release, whatever the number of microbatches") {
   r.feed(second, {.last = false});
   r.feed(third);
   r.opt.pre_step();
-  const std::vector<double> sum = plus(plus(first.clipped_per_layer(bounds), second.clipped_per_layer(bounds)),
-                                       third.clipped_per_layer(bounds));
+  const std::vector<double> sum =
+      plus(plus(first.clipped_per_layer(bounds), second.clipped_per_layer(bounds)), third.clipped_per_layer(bounds));
   CHECK(close(r.released(), over(plus(sum, multiplier * sensitivity), expected_size)));
   CHECK(r.log.noise.size() == 3); // once a parameter
 }

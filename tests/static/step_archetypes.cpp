@@ -20,7 +20,7 @@ namespace {
 
 static_assert(ParameterView<parameter>);
 static_assert(ParameterList<std::vector<parameter>> && ParameterList<std::array<parameter, 2>>);
-static_assert(!ParameterList<parameter>);           // one view is no list
+static_assert(!ParameterList<parameter>);            // one view is no list
 static_assert(!ParameterList<std::vector<double*>>); // pointers are no views
 
 struct parameter_without_type : parameter {
@@ -188,7 +188,9 @@ struct clipper_with_float_rule : clipper {
 static_assert(!Clipper<clipper_with_float_rule>); // factors are double
 
 struct clipper_with_owning_rule : clipper {
-  [[nodiscard]] std::function<double(double)> rule(isize) const { return [](double) { return 0.0; }; }
+  [[nodiscard]] std::function<double(double)> rule(isize) const {
+    return [](double) { return 0.0; };
+  }
 };
 static_assert(!Clipper<clipper_with_owning_rule>); // a rule crosses into kernels by value
 

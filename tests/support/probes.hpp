@@ -1,8 +1,8 @@
 // SPDX-FileCopyrightText: The dpopt authors
 // SPDX-License-Identifier: Apache-2.0
 /// @file
-/// Policies that write down what the optimizer asked of them, and a small model whose right answers are computed here by
-/// their definition.
+/// Policies that write down what the optimizer asked of them, and a small model whose right answers are computed here
+/// by their definition.
 #pragma once
 
 #include "dpopt/accounting/accountant.hpp"
@@ -42,7 +42,8 @@ struct journal {
   }
 };
 
-/// "Noise" that is exactly its standard deviation on every number: a second helping, a wrong std or none is seen at once.
+/// "Noise" that is exactly its standard deviation on every number: a second helping, a wrong std or none is seen at
+/// once.
 struct probe_noise {
   using role = roles::noise;
   static constexpr bool addressable = true;
@@ -107,7 +108,8 @@ struct small_model {
   std::vector<double> weight = {1, 2, 3, 4};
   std::vector<double> bias = {5, 6};
   std::vector<double> scale = {7};
-  std::array<std::vector<double>, 3> gradients = {std::vector<double>(4), std::vector<double>(2), std::vector<double>(1)};
+  std::array<std::vector<double>, 3> gradients = {std::vector<double>(4), std::vector<double>(2),
+                                                  std::vector<double>(1)};
 
   [[nodiscard]] std::vector<parameter_view<double>> views() {
     return {{"weight", weight, gradients[0]}, {"bias", bias, gradients[1]}, {"scale", scale, gradients[2]}};

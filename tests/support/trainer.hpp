@@ -71,7 +71,8 @@ std::vector<double> undisturbed(const std::vector<small_batch>& batches) {
 // Whether the step that fails had a batch: without one on any rank there is nothing that noise could be out for.
 enum class budget { charged, untouched };
 
-// step() throws E with this text; nothing is released, and the next steps are those of a run in which it never happened.
+// step() throws E with this text; nothing is released, and the next steps are those of a run in which it never
+// happened.
 template <class E, class When>
 void fails_without_a_trace(trainer<When>& t, const std::string& text, budget b = budget::charged) {
   const std::vector<double> before = t.model.values();

@@ -64,7 +64,8 @@ public:
     energy_ = 0;
   }
 
-  void start_row(std::uint64_t /*step*/) {
+  DPOPT_NO_CONTRACT void start_row(std::uint64_t /*step*/) {
+    DPOPT_NO_CONTRACT_BLOCK
     newest_ = (newest_ + 1) % past_.size();
     State impulse = row_ == 0 ? State(1) : State(0);
     advance(count_, &impulse, 1);
@@ -107,7 +108,8 @@ public:
 
 private:
   /// The row's noise is one stored vector, times the norm of its column where columns are divided by it.
-  void set_term() {
+  DPOPT_NO_CONTRACT void set_term() {
+    DPOPT_NO_CONTRACT_BLOCK
     double squares = 0;
     for (std::size_t k = 0; k < c_.size() && k + row_ < rows_; ++k) squares += c_[k] * c_[k];
     term_ = {static_cast<isize>(newest_), unit_columns_ ? std::sqrt(squares) : 1};

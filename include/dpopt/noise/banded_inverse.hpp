@@ -9,6 +9,7 @@
 #pragma once
 
 #include "dpopt/core/error.hpp"
+#include "dpopt/core/platform.hpp"
 #include "dpopt/core/types.hpp"
 #include "dpopt/noise/run_plan.hpp"
 #include "dpopt/noise/strategy.hpp"
@@ -47,7 +48,8 @@ public:
 
 protected:
   template <class Term>
-  [[nodiscard]] static double norm(std::span<const Term> terms) noexcept {
+  [[nodiscard]] DPOPT_NO_CONTRACT static double norm(std::span<const Term> terms) noexcept {
+    DPOPT_NO_CONTRACT_BLOCK
     double squares = 0;
     for (const Term& term : terms) squares += term.weight * term.weight;
     return std::sqrt(squares);

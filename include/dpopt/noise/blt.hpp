@@ -52,7 +52,8 @@ public:
     energy_ = 0;
   }
 
-  void start_row(std::uint64_t /*step*/) {
+  DPOPT_NO_CONTRACT void start_row(std::uint64_t /*step*/) {
+    DPOPT_NO_CONTRACT_BLOCK
     State impulse = row_ == 0 ? State(1) : State(0);
     advance(count_, &impulse, 1);
     energy_ += static_cast<double>(impulse) * static_cast<double>(impulse);

@@ -40,7 +40,8 @@ struct blt_parameters {
 };
 
 /// First `count` coefficients of the matrix.
-[[nodiscard]] inline std::vector<double> blt_coefficients(const blt_parameters& p, isize count) {
+[[nodiscard]] DPOPT_NO_CONTRACT inline std::vector<double> blt_coefficients(const blt_parameters& p, isize count) {
+  DPOPT_NO_CONTRACT_BLOCK
   std::vector<double> c(static_cast<std::size_t>(std::max<isize>(count, 0)), 1.0);
   std::vector<double> buffer = p.scale;
   for (std::size_t t = 1; t < c.size(); ++t) {

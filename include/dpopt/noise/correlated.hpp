@@ -28,6 +28,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
@@ -113,8 +114,9 @@ public:
       throw state_error(message("correlated noise: step ", step, " does not come after step ", step_));
     if (largest_ == 0) return;
     number last{};
-    base_.add({purpose::gradient, 0, step, static_cast<std::uint32_t>(starts_.size() - 3),
-               static_cast<std::uint64_t>(largest_ - 1)}, 1.0, &last, 1);
+    const std::size_t parameters = std::max<std::size_t>(1, starts_.size() - 2);
+    base_.add({purpose::gradient, 0, step, static_cast<std::uint32_t>(parameters - 1), static_cast<std::uint64_t>(largest_ - 1)},
+              1.0, &last, 1);
   }
 
   /// Opens the next row: until the next call, add() adds its noise. Fresh numbers come from the base at `step`.

@@ -46,7 +46,7 @@ struct run_plan {
 
   /// @throw invalid_argument naming the field outside its range.
   void validate() const {
-    constexpr std::uint64_t most = std::uint64_t{1} << 32; // what is computed from it takes time and memory of this order
+    constexpr std::uint64_t most = std::uint64_t{1} << 26; // the sensitivity takes time and memory of this order
     if (releases == 0 || releases > most)
       throw invalid_argument(message("run_plan: releases is ", releases, "; declare how many there will be, 1 to ", most));
     if (separation == 0) throw invalid_argument("run_plan: separation is 0; 1 lets a record take part in every release");

@@ -73,7 +73,8 @@ namespace dpopt {
 /// is the worst, as all later ones see the same column cut off), and for a separation with c >= 0 and not increasing
 /// (Kalinin and Lampert 2024, arXiv:2405.13763, theorem 2: participations as early and as close as allowed). Otherwise
 /// an upper bound: the same for |c|, raised to the least sequence that does not increase.
-[[nodiscard]] inline double toeplitz_sensitivity(std::span<const double> c, const run_plan& plan) {
+[[nodiscard]] DPOPT_NO_CONTRACT inline double toeplitz_sensitivity(std::span<const double> c, const run_plan& plan) {
+  DPOPT_NO_CONTRACT_BLOCK
   const std::size_t n = plan.releases;
   const std::uint64_t times = plan.most_participations();
   std::vector<double> column(n, 0.0);

@@ -17,6 +17,7 @@
 #pragma once
 
 #include "dpopt/core/error.hpp"
+#include "dpopt/core/platform.hpp"
 #include "dpopt/core/types.hpp"
 #include "dpopt/noise/run_plan.hpp"
 #include "dpopt/noise/strategy.hpp"
@@ -43,7 +44,8 @@ public:
   /// Exact for one participation: the first release of a tree is in one node a level. Otherwise an upper bound: level by
   /// level, a node of 2^l releases holds a record at most ceil(2^l / separation) times, there are only so many nodes, and
   /// the sum of squares is largest when as many of them as possible are full.
-  [[nodiscard]] double sensitivity(const run_plan& plan) const {
+  [[nodiscard]] DPOPT_NO_CONTRACT double sensitivity(const run_plan& plan) const {
+    DPOPT_NO_CONTRACT_BLOCK
     const std::uint64_t n = plan.releases;
     const std::uint64_t size = restart_every_ == 0 ? n : std::min(restart_every_, n);
     double squares = 0;
