@@ -30,7 +30,8 @@ constexpr isize count = 1 << 20;
 template <class Noise>
 void add_release(Noise& noise, std::uint64_t step, std::vector<float>& x) {
   for (isize first = 0; first < count; first += dpopt::release_tile_elements)
-    noise.add({.step = step, .element = static_cast<std::uint64_t>(first)}, 1.0, x.data() + first, dpopt::release_tile_elements);
+    noise.add({.step = step, .element = static_cast<std::uint64_t>(first)}, 1.0, x.data() + first,
+              dpopt::release_tile_elements);
   benchmark::ClobberMemory();
 }
 

@@ -209,12 +209,14 @@ TEST_CASE("the analytic Gaussian mechanism equals 40-digit arithmetic, and the R
       rdp_accountant accountant;
       accountant.record({.noise_multiplier = sigma});
       CHECK(accountant.epsilon(delta) >= exact);
-      CHECK(accountant.epsilon(delta) <= 3 * exact); // order 2 is the least that counts, far from the best for small sigma
+      CHECK(accountant.epsilon(delta) <=
+            3 * exact); // order 2 is the least that counts, far from the best for small sigma
     }
   });
 }
 
-TEST_CASE("the discrete Gaussian: drawn with the probabilities and variance of the golden file, charged above its epsilon") {
+TEST_CASE(
+    "the discrete Gaussian: drawn with the probabilities and variance of the golden file, charged above its epsilon") {
   // Two-sided significance 5.7e-7 a check, fixed seed; 120000 draws a row.
   std::uint64_t seed = 400;
   for_each_row("gaussian_mechanisms", [&](const json& row) {
@@ -255,7 +257,8 @@ TEST_CASE("the discrete Gaussian: drawn with the probabilities and variance of t
       rdp_accountant accountant;
       accountant.record({.noise_multiplier = sigma, .kind = noise_kind::discrete_gaussian});
       CHECK(accountant.epsilon(delta) >= exact);
-      CHECK(accountant.epsilon(delta) <= 3 * exact); // order 2 is the least that counts, far from the best for small sigma
+      CHECK(accountant.epsilon(delta) <=
+            3 * exact); // order 2 is the least that counts, far from the best for small sigma
     }
   });
 }
@@ -266,17 +269,21 @@ namespace {
 void check_head(const std::vector<double>& ours, const json& theirs, double tolerance) {
   if (!theirs.is_array()) return;
   REQUIRE(ours.size() >= theirs.size());
-  for (std::size_t k = 0; k < theirs.size(); ++k) CHECK(ours[k] == Approx(theirs[k].get<double>()).epsilon(tolerance).margin(1e-15));
+  for (std::size_t k = 0; k < theirs.size(); ++k)
+    CHECK(ours[k] == Approx(theirs[k].get<double>()).epsilon(tolerance).margin(1e-15));
 }
 
-double mean(const std::vector<double>& x) { return std::accumulate(x.begin(), x.end(), 0.0) / static_cast<double>(x.size()); }
+double mean(const std::vector<double>& x) {
+  return std::accumulate(x.begin(), x.end(), 0.0) / static_cast<double>(x.size());
+}
 double square(double x) { return x * x; }
 
 // The largest and the mean squared error of prefix sums with noise w, where the row has them.
 void check_errors(const std::vector<double>& w, isize n, const json& row, double tolerance = 1e-9) {
   const auto errors = prefix_squared_errors(w, n);
   CHECK(errors.back() == Approx(row.at("max_sq_error").get<double>()).epsilon(tolerance));
-  if (row.contains("mean_sq_error")) CHECK(mean(errors) == Approx(row.at("mean_sq_error").get<double>()).epsilon(tolerance));
+  if (row.contains("mean_sq_error"))
+    CHECK(mean(errors) == Approx(row.at("mean_sq_error").get<double>()).epsilon(tolerance));
   if (row.contains("per_query_sq_error_head")) check_head(errors, row["per_query_sq_error_head"], tolerance);
 }
 
@@ -291,10 +298,14 @@ void for_each_strategy(const std::string& kind, F&& f) {
 } // namespace
 
 TEST_CASE("every kind of strategy is known or reported") {
-  const std::set<std::string> known{"toeplitz_sqrt_max_error",          "toeplitz_sqrt_minsep_sensitivity",
-                                    "banded_truncated_sqrt_toeplitz",   "column_normalized_banded_toeplitz",
-                                    "blt_rational_sqrt",                "optimized_banded_toeplitz_mean",
-                                    "optimized_blt_max",                "tree_aggregation_single_epoch"};
+  const std::set<std::string> known{"toeplitz_sqrt_max_error",
+                                    "toeplitz_sqrt_minsep_sensitivity",
+                                    "banded_truncated_sqrt_toeplitz",
+                                    "column_normalized_banded_toeplitz",
+                                    "blt_rational_sqrt",
+                                    "optimized_banded_toeplitz_mean",
+                                    "optimized_blt_max",
+                                    "tree_aggregation_single_epoch"};
   for_each_row("matrix_factorization_and_tree", [&](const json& row) {
     const std::string kind = row.value("kind", "");
     if (!known.contains(kind)) WARN("skipped, no test for this kind of row: " << kind);
@@ -309,9 +320,11 @@ TEST_CASE("square root strategies: coefficients, sensitivity under every partici
     check_head(c, row.at("strategy_coefs_head"), 1e-13);
     check_head(w, row.at("noising_coefs_head"), 1e-13);
     const run_plan plan = run_plan::once(static_cast<std::uint64_t>(n));
-    CHECK(toeplitz_sensitivity(c, plan) == Approx(row.at("single_participation_sensitivity").get<double>()).epsilon(1e-11));
+    CHECK(toeplitz_sensitivity(c, plan) ==
+          Approx(row.at("single_participation_sensitivity").get<double>()).epsilon(1e-11));
     check_errors(w, n, row);
-    CHECK(strategy_loss(c, w, plan, prefix_error::max) == Approx(row.at("max_loss_sens2_times_max_sq_err").get<double>()).epsilon(1e-9));
+    CHECK(strategy_loss(c, w, plan, prefix_error::max) ==
+          Approx(row.at("max_loss_sens2_times_max_sq_err").get<double>()).epsilon(1e-9));
   });
   for_each_strategy("toeplitz_sqrt_minsep_sensitivity", [](const json& row, isize n) {
     const json most = row.at("max_participations");
@@ -380,7 +393,8 @@ TEST_CASE("the best strategies that were found elsewhere are found here, or bett
   for_each_strategy("optimized_banded_toeplitz_mean", [](const json& row, isize n) {
     const run_plan plan = run_plan::once(static_cast<std::uint64_t>(n));
     const auto theirs = row.at("strategy_coefs").get<std::vector<double>>();
-    CHECK(square(toeplitz_sensitivity(theirs, plan)) == Approx(row.at("sensitivity_squared").get<double>()).epsilon(1e-9));
+    CHECK(square(toeplitz_sensitivity(theirs, plan)) ==
+          Approx(row.at("sensitivity_squared").get<double>()).epsilon(1e-9));
     check_errors(inverse_coefficients(theirs, n), n, row);
     const auto ours = optimal_banded(plan, row.at("bands").get<isize>(), prefix_error::mean);
     const double loss = strategy_loss(ours, inverse_coefficients(ours, n), plan, prefix_error::mean);
@@ -392,18 +406,21 @@ TEST_CASE("the best strategies that were found elsewhere are found here, or bett
     const auto loss = [&](const blt_parameters& p) {
       return strategy_loss(blt_coefficients(p, n), blt_inverse_coefficients(p, n), plan, prefix_error::max);
     };
-    const blt_parameters theirs{row.at("buf_decay").get<std::vector<double>>(), row.at("output_scale").get<std::vector<double>>()};
+    const blt_parameters theirs{row.at("buf_decay").get<std::vector<double>>(),
+                                row.at("output_scale").get<std::vector<double>>()};
     const double best = row.at("max_loss").get<double>();
     CHECK(loss(theirs) == Approx(best).epsilon(1e-9));
     CHECK(loss(optimal_blt(plan, std::ssize(theirs.decay))) <= best * (1 + 1e-4));
-    CHECK(best >= strategy_loss(square_root_coefficients(n), inverse_square_root_coefficients(n), plan, prefix_error::max));
+    CHECK(best >=
+          strategy_loss(square_root_coefficients(n), inverse_square_root_coefficients(n), plan, prefix_error::max));
   });
 }
 
 TEST_CASE("tree aggregation: one Gaussian mechanism with the sensitivity of the tree, also over trees with restarts") {
   for_each_strategy("tree_aggregation_single_epoch", [](const json& row, isize) {
     const json counts = row.at("step_counts"); // of one tree, or of each tree
-    const auto trees = counts.is_array() ? counts.get<std::vector<std::uint64_t>>() : std::vector{counts.get<std::uint64_t>()};
+    const auto trees =
+        counts.is_array() ? counts.get<std::vector<std::uint64_t>>() : std::vector{counts.get<std::uint64_t>()};
     const std::uint64_t longest = *std::max_element(trees.begin(), trees.end());
     const double sensitivity = tree(longest).sensitivity(run_plan::once(longest * trees.size()));
     const double multiplier = row.at("noise_multiplier").get<double>() / sensitivity;

@@ -126,7 +126,8 @@ TEMPLATE_TEST_CASE("compensated_sum: one sample adds no more than its bound", ""
     sum.add(0, source, {0, 1}, &factor, w);
     sum.seal(0, 720);
     long double added = 0;
-    for (isize k = 0; k < 720; ++k) added += static_cast<long double>(sum.data()[k]) * static_cast<long double>(sum.data()[k]);
+    for (isize k = 0; k < 720; ++k)
+      added += static_cast<long double>(sum.data()[k]) * static_cast<long double>(sum.data()[k]);
     CHECK(std::sqrt(added) <= 0.1L);
     CHECK(std::sqrt(added) >= 0.0999L);
   }

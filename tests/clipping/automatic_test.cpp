@@ -49,6 +49,6 @@ TEST_CASE("gamma must be a finite number above 0, and the grouping is checked to
   CHECK_THROWS_WITH(bound(automatic{flat{}}), "max_grad_norm of flat clipping is nan; give a finite bound above 0");
 }
 
-TEST_CASE("the description holds rule and grouping") {
+TEST_CASE("automatic: the description holds rule and grouping") {
   CHECK(bound(automatic{flat{0.1}}).describe() == "automatic(flat(max_grad_norm=0.1), gamma=0.01)");
 }

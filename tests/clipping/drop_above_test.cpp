@@ -47,6 +47,6 @@ TEST_CASE("Z is at least C, and the grouping is checked too") {
   CHECK_THROWS_AS(bound(drop_above{flat{-1}, 2}), invalid_argument);
 }
 
-TEST_CASE("the description holds rule and grouping") {
+TEST_CASE("drop_above: the description holds rule and grouping") {
   CHECK(bound(drop_above{flat{0.1}, 4}).describe() == "drop_above(flat(max_grad_norm=0.1), ratio=4)");
 }

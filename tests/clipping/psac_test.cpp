@@ -55,6 +55,6 @@ TEST_CASE("r must be a finite number above 0, and the grouping is checked too") 
   CHECK_THROWS_AS(bound(psac{flat{0}}), invalid_argument);
 }
 
-TEST_CASE("the description holds rule and grouping") {
+TEST_CASE("psac: the description holds rule and grouping") {
   CHECK(bound(psac{flat{0.1}}).describe() == "psac(flat(max_grad_norm=0.1), r=0.1)");
 }

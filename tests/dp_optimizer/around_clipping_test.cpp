@@ -1,7 +1,7 @@
 // SPDX-FileCopyrightText: The dpopt authors
 // SPDX-License-Identifier: Apache-2.0
-// What stands around clipping, through the whole optimizer: combined sources, sums with a memory, averages of parameters,
-// and base optimizers that know the noise.
+// What stands around clipping, through the whole optimizer: combined sources, sums with a memory, averages of
+// parameters, and base optimizers that know the noise.
 #include "dpopt/accounting/no_accountant.hpp"
 #include "dpopt/accumulation/compensated_sum.hpp"
 #include "dpopt/clipping/per_layer.hpp"
@@ -56,8 +56,8 @@ static_assert(NoiseAwareOptimizer<writes_noise, float>);
 template <class A>
 double small_numbers_kept(threads comm, isize microbatches) {
   std::vector<float> x(1, 0.0F);
-  dp_optimizer opt(std::vector<parameter_view<float>>{{"x", x}}, dp_options{}, flat{10.0}, A{}, std::move(comm), no_noise,
-                   expected_batch{across_ranks{1}}, plain, no_accountant{});
+  dp_optimizer opt(std::vector<parameter_view<float>>{{"x", x}}, dp_options{}, flat{10.0}, A{}, std::move(comm),
+                   no_noise, expected_batch{across_ranks{1}}, plain, no_accountant{});
   std::vector<float> rows(6002, 0x1p-26F);
   rows.front() = 1;
   rows.back() = -1;
@@ -76,7 +76,8 @@ double small_numbers_kept(threads comm, isize microbatches) {
 
 // ---- sums with a memory ---------------------------------------------------------------------------------------------
 
-TEST_CASE("around clipping: what a compensated sum kept goes to the other ranks, from any number of ranks and microbatches") {
+TEST_CASE(
+    "around clipping: what a compensated sum kept goes to the other ranks, from any number of ranks and microbatches") {
   for (int w = 1; w <= 5; ++w)
     for (const isize microbatches : {1, 3}) {
       std::vector<double> ours(static_cast<std::size_t>(w)), running(ours);
@@ -97,8 +98,8 @@ TEST_CASE("around clipping: what a compensated sum kept goes to the other ranks,
 
 TEST_CASE("around clipping: what a compensated sum kept is dropped with the step: discarded, failed, or released") {
   std::vector<float> x(1, 0.0F);
-  dp_optimizer opt(std::vector<parameter_view<float>>{{"x", x}}, dp_options{}, flat{10.0}, compensated_sum<float>{}, no_noise,
-                   undivided, plain, no_accountant{});
+  dp_optimizer opt(std::vector<parameter_view<float>>{{"x", x}}, dp_options{}, flat{10.0}, compensated_sum<float>{},
+                   no_noise, undivided, plain, no_accountant{});
   const std::vector<float> rows = {1, 0x1p-26F, 0x1p-26F, 0x1p-26F, 0x1p-26F};
   const auto accumulate = [&] {
     opt.begin({.samples = 5});
@@ -132,8 +133,8 @@ TEST_CASE("around clipping: a source that is put together wrongly is an error of
     const auto errors = run_ranks(w, [&](threads comm) {
       const bool wrong = comm.rank() == comm.size() - 1;
       std::vector<double> x(4);
-      dp_optimizer opt(std::vector<parameter_view<double>>{{"embedding", x}}, dp_options{}, flat{1.0}, std::move(comm), no_noise,
-                       undivided, plain, no_accountant{});
+      dp_optimizer opt(std::vector<parameter_view<double>>{{"embedding", x}}, dp_options{}, flat{1.0}, std::move(comm),
+                       no_noise, undivided, plain, no_accountant{});
       opt.begin({.samples = 3});
       const materialized<double> use(rows.data(), 3, 4);
       opt.gradient_ready(0, tied{use, materialized<double>(rows.data(), wrong ? 2 : 3, 4)});
@@ -141,7 +142,8 @@ TEST_CASE("around clipping: a source that is put together wrongly is an error of
     });
     for (const auto& e : errors) {
       CHECK((w == 1 ? holds<invalid_argument>(e) : holds<rank_error>(e)));
-      CHECK(error_text(e).find("gradient of 'embedding': tied: the two uses hold different numbers of samples") != std::string::npos);
+      CHECK(error_text(e).find("gradient of 'embedding': tied: the two uses hold different numbers of samples") !=
+            std::string::npos);
     }
   }
 }
@@ -149,8 +151,8 @@ TEST_CASE("around clipping: a source that is put together wrongly is an error of
 TEST_CASE("around clipping: a tied parameter is clipped by the norm of the sum of its uses") {
   const std::vector<double> rows = {3, 4};
   std::vector<double> x(2);
-  dp_optimizer opt(std::vector<parameter_view<double>>{{"x", x}}, dp_options{}, per_layer{2.0}, no_noise, undivided, plain,
-                   no_accountant{});
+  dp_optimizer opt(std::vector<parameter_view<double>>{{"x", x}}, dp_options{}, per_layer{2.0}, no_noise, undivided,
+                   plain, no_accountant{});
   opt.begin({.samples = 1});
   const materialized<double> use(rows.data(), 1, 2);
   opt.gradient_ready(0, tied{use, use}); // norm 10
@@ -159,7 +161,8 @@ TEST_CASE("around clipping: a tied parameter is clipped by the norm of the sum o
   CHECK(std::hypot(x[0], x[1]) <= 2);
 }
 
-TEST_CASE("around clipping: taking a user away moves the sum by no more than the bound, however many records are theirs") {
+TEST_CASE(
+    "around clipping: taking a user away moves the sum by no more than the bound, however many records are theirs") {
   const std::vector<isize> offsets = {0, 1, 8, 8, 11, 24};
   std::array<std::vector<double>, 2> rows = {random_numbers<double>(24 * 5, 1), random_numbers<double>(24 * 2, 2)};
   for (auto& r : rows)
@@ -167,8 +170,8 @@ TEST_CASE("around clipping: taking a user away moves the sum by no more than the
   const auto sum_without = [&](isize user) {
     std::vector<double> x(7);
     const std::span<double> all(x);
-    dp_optimizer opt(std::vector<parameter_view<double>>{{"a", all.first(5)}, {"b", all.last(2)}}, dp_options{}, flat{1.5}, no_noise,
-                     undivided, plain, no_accountant{});
+    dp_optimizer opt(std::vector<parameter_view<double>>{{"a", all.first(5)}, {"b", all.last(2)}}, dp_options{},
+                     flat{1.5}, no_noise, undivided, plain, no_accountant{});
     std::vector<double> weights(5, 1.0);
     if (user >= 0) weights[static_cast<std::size_t>(user)] = 0;
     opt.begin({.samples = 5, .weights = weights.data()});
@@ -183,7 +186,7 @@ TEST_CASE("around clipping: taking a user away moves the sum by no more than the
     double squares = 0;
     for (std::size_t k = 0; k < 7; ++k) squares += std::pow(whole[k] - without[k], 2);
     CHECK(std::sqrt(squares) <= 1.5 * (1 + 1e-12));
-    if (user == 2) CHECK(squares == 0);                                              // without a record
+    if (user == 2) CHECK(squares == 0);                                                 // without a record
     if (user == 1 || user == 4) CHECK(std::sqrt(squares) == Approx(1.5).epsilon(1e-5)); // with many
   }
 }
@@ -191,7 +194,8 @@ TEST_CASE("around clipping: taking a user away moves the sum by no more than the
 TEST_CASE("around clipping: averaging K views before clipping is not clipping each of them") {
   const std::vector<double> views = {10, 0, -10, 2}; // their mean is (0, 1)
   std::vector<double> x(2);
-  dp_optimizer opt(std::vector<parameter_view<double>>{{"x", x}}, dp_options{}, flat{5.0}, no_noise, undivided, plain, no_accountant{});
+  dp_optimizer opt(std::vector<parameter_view<double>>{{"x", x}}, dp_options{}, flat{5.0}, no_noise, undivided, plain,
+                   no_accountant{});
   opt.begin({.samples = 1});
   opt.gradient_ready(0, averaged_views(materialized<double>(views.data(), 2, 2), 2));
   opt.step();
@@ -201,7 +205,8 @@ TEST_CASE("around clipping: averaging K views before clipping is not clipping ea
 
 TEST_CASE("around clipping: a frozen parameter is not listed: it takes no part in the norm and keeps its value") {
   std::vector<double> x(1), frozen = {5};
-  dp_optimizer opt(std::vector<parameter_view<double>>{{"x", x}}, dp_options{}, flat{1.0}, no_noise, undivided, plain, no_accountant{});
+  dp_optimizer opt(std::vector<parameter_view<double>>{{"x", x}}, dp_options{}, flat{1.0}, no_noise, undivided, plain,
+                   no_accountant{});
   const double g = 0.75;
   opt.begin({.samples = 1});
   opt.gradient_ready(0, materialized<double>(&g, 1, 1));
@@ -245,8 +250,9 @@ TEST_CASE("around clipping: a slot or a parameter that does not exist is an erro
   CHECK(opt.optimizer_slot(2, 0).size() == 1);
   CHECK_THROWS_AS(opt.optimizer_slot(3, 0), invalid_argument);
   CHECK_THROWS_AS(opt.optimizer_slot(-1, 0), invalid_argument);
-  CHECK_THROWS_WITH(opt.optimizer_slot(0, 1), "optimizer_slot: parameter 0, slot 1 does not exist; there are 3 parameters with 1 "
-                                              "slots each");
+  CHECK_THROWS_WITH(opt.optimizer_slot(0, 1),
+                    "optimizer_slot: parameter 0, slot 1 does not exist; there are 3 parameters with 1 "
+                    "slots each");
   small_model other;
   dp_optimizer stateless(other.views(), dp_options{}, flat{1.0}, no_noise, undivided, writes_noise{});
   CHECK_THROWS_AS(stateless.optimizer_slot(0, 0), invalid_argument);
@@ -271,7 +277,8 @@ TEST_CASE("around clipping: scale, then privatize: where nothing is clipped the 
   using stp = scale_then_privatize<sgd>;
   small_model scaled_model, plain_model;
   const sgd base{.learning_rate = 0.1, .momentum = 0.9};
-  dp_optimizer scaled(scaled_model.views(), dp_options{}, flat{1e9}, no_noise, undivided, stp{.base = base, .beta = 0.8}, no_accountant{});
+  dp_optimizer scaled(scaled_model.views(), dp_options{}, flat{1e9}, no_noise, undivided,
+                      stp{.base = base, .beta = 0.8}, no_accountant{});
   dp_optimizer direct(plain_model.views(), dp_options{}, flat{1e9}, no_noise, undivided, base, no_accountant{});
   for (int s = 0; s < 5; ++s) {
     const small_batch batch(4, s + 1);
@@ -290,8 +297,8 @@ TEST_CASE("around clipping: scale, then privatize: where nothing is clipped the 
 TEST_CASE("around clipping: scale, then privatize: the bound is on the divided gradients") {
   using stp = scale_then_privatize<sgd>;
   small_model model;
-  dp_optimizer opt(model.views(), dp_options{}, flat{0.1}, no_noise, undivided, stp{.base = {.learning_rate = 0.1}, .eps = 1e-3},
-                   no_accountant{});
+  dp_optimizer opt(model.views(), dp_options{}, flat{0.1}, no_noise, undivided,
+                   stp{.base = {.learning_rate = 0.1}, .eps = 1e-3}, no_accountant{});
   for (int s = 0; s < 4; ++s) {
     const small_batch batch(1, s + 1);
     opt.begin({.samples = 1});

@@ -61,14 +61,16 @@ auto noise_of(Strategy strategy, const run_plan& declared = plan) {
 /// An optimizer on a small model with correlated noise, sgd that moves by the released gradient.
 template <class Strategy, class When = as_ready, class Clip = per_layer>
 struct run {
-  using optimizer = dp_optimizer<double, Clip, correlated<counter_gaussian, Strategy>, probe_accountant, expected_batch, sgd, When>;
+  using optimizer =
+      dp_optimizer<double, Clip, correlated<counter_gaussian, Strategy>, probe_accountant, expected_batch, sgd, When>;
   small_model model;
   journal log;
   optimizer opt;
 
   explicit run(Strategy strategy, Clip clip, const run_plan& declared = plan)
-      : opt(model.views(), dp_options{}, std::move(clip), noise_of(std::move(strategy), declared), probe_accountant{&log},
-            expected_batch{.loss_reduction = loss_reduction::sum}, sgd{.learning_rate = 0.1}, When{}) {}
+      : opt(model.views(), dp_options{}, std::move(clip), noise_of(std::move(strategy), declared),
+            probe_accountant{&log}, expected_batch{.loss_reduction = loss_reduction::sum}, sgd{.learning_rate = 0.1},
+            When{}) {}
 
   explicit run(Strategy strategy) : run(std::move(strategy), Clip{{bounds[0], bounds[1], bounds[2]}}) {}
 
@@ -92,7 +94,8 @@ std::vector<double> row(const Strategy& strategy, const std::vector<std::uint64_
   for (std::size_t s = 0; s < steps.size(); ++s) {
     isize at = 0;
     for (std::uint32_t p = 0; p < 3; ++p) {
-      base.add({.step = steps[s], .parameter = p}, inverse[steps.size() - 1][s], out.data() + at, small_model::sizes[p]);
+      base.add({.step = steps[s], .parameter = p}, inverse[steps.size() - 1][s], out.data() + at,
+               small_model::sizes[p]);
       at += small_model::sizes[p];
     }
   }
@@ -101,7 +104,8 @@ std::vector<double> row(const Strategy& strategy, const std::vector<std::uint64_
 
 // Released noise -----------------------------------------------------------------------------------------------------
 
-TEMPLATE_LIST_TEST_CASE("each release is the clipped sum and its row of C^-1 z, at the run's multiplier times sens(C)", "", cases) {
+TEMPLATE_LIST_TEST_CASE("each release is the clipped sum and its row of C^-1 z, at the run's multiplier times sens(C)",
+                        "", cases) {
   const auto strategy = TestType::strategy();
   const double std = run_multiplier * strategy.sensitivity(plan) * sensitivity;
   run r(TestType::strategy());
@@ -155,7 +159,8 @@ TEST_CASE("bounds that change between releases scale the row and not the past") 
     r.opt.step();
     steps.push_back(static_cast<std::uint64_t>(t));
     const std::array<double, 3> now{bounds[0] * factor, bounds[1] * factor, bounds[2] * factor};
-    CHECK(close(r.model.released(), plus(batch.clipped_per_layer(now), row(banded_case::strategy(), steps), std * factor)));
+    CHECK(close(r.model.released(),
+                plus(batch.clipped_per_layer(now), row(banded_case::strategy(), steps), std * factor)));
   }
 }
 
@@ -169,7 +174,8 @@ TEST_CASE("an integer grid gets the same noise, in double, before it is rounded 
     opt.begin({.samples = 0});
     opt.step();
     steps.push_back(t);
-    CHECK(close(model.released(), plus(std::vector<double>(small_model::total), row(tree_case::strategy(), steps), std)));
+    CHECK(
+        close(model.released(), plus(std::vector<double>(small_model::total), row(tree_case::strategy(), steps), std)));
   }
 }
 
@@ -179,7 +185,8 @@ TEST_CASE("a clipper that learns gets rows of its own for its scalars, at its ow
   noise.validate();
   noise.bind(small_model::sizes, 1);
   noise.draw_secret();
-  dp_optimizer opt(model.views(), dp_options{}, adaptive(flat{1.0}, {.count_noise_std = 10, .expected_batch_size = across_ranks{20}}),
+  dp_optimizer opt(model.views(), dp_options{},
+                   adaptive(flat{1.0}, {.count_noise_std = 10, .expected_batch_size = across_ranks{20}}),
                    noise_of(banded_case::strategy()), expected_batch{.loss_reduction = loss_reduction::sum}, sgd{});
   double bound = 1;
   for (std::uint64_t t = 0; t < 4; ++t) {
@@ -232,7 +239,10 @@ TEST_CASE("ranks that declare other plans or coefficients do not start") {
   };
   CHECK(attempt([](int) { return noise_of(banded({1.0, 0.5})); }).empty());
   CHECK_THAT(attempt([](int r) { return noise_of(banded({1.0, 0.5 + 0.1 * r})); }), contains_text("noise"));
-  CHECK_THAT(attempt([](int r) { return noise_of(banded({1.0, 0.5}), run_plan::once(r == 0 ? 5 : 6)); }), contains_text("noise"));
+  CHECK_THAT(attempt([](int r) {
+               return noise_of(banded({1.0, 0.5}), run_plan::once(r == 0 ? 5 : 6));
+             }),
+             contains_text("noise"));
 }
 
 // Cost ---------------------------------------------------------------------------------------------------------------
@@ -252,8 +262,8 @@ TEMPLATE_LIST_TEST_CASE("the accountant is told of the whole run, once, at the f
 
 TEST_CASE("epsilon is that of one Gaussian mechanism, from the first step to the last") {
   small_model model;
-  dp_optimizer opt(model.views(), dp_options{.relation = neighbouring::zero_out}, flat{1.0}, noise_of(tree_case::strategy()),
-                   unscaled{}, sgd{});
+  dp_optimizer opt(model.views(), dp_options{.relation = neighbouring::zero_out}, flat{1.0},
+                   noise_of(tree_case::strategy()), unscaled{}, sgd{});
   CHECK(opt.epsilon(1e-5) == 0);
   rdp_accountant one;
   one.record({.noise_multiplier = run_multiplier, .relation = neighbouring::zero_out});

@@ -1,7 +1,7 @@
 // SPDX-FileCopyrightText: The dpopt authors
 // SPDX-License-Identifier: Apache-2.0
-// The table of edge cases: each row, from every kind of source, through every clipper, into every accumulator, against the
-// definition in long double.
+// The table of edge cases: each row, from every kind of source, through every clipper, into every accumulator, against
+// the definition in long double.
 #include "dpopt/accumulation/compensated_sum.hpp"
 #include "dpopt/accumulation/integer_grid.hpp"
 #include "dpopt/accumulation/running_sum.hpp"
@@ -50,10 +50,12 @@ struct shape {
   const char* name;
   isize inputs, outputs;
 };
-constexpr std::array shapes{shape{"a.weight", 3, 2}, shape{"a.scale", 1, 1}, shape{"b.nothing", 0, 3}, shape{"b.bias", 1, 4},
-                            shape{"b.weight", 40, 15}};
+constexpr std::array shapes{shape{"a.weight", 3, 2}, shape{"a.scale", 1, 1}, shape{"b.nothing", 0, 3},
+                            shape{"b.bias", 1, 4}, shape{"b.weight", 40, 15}};
 constexpr isize count = std::ssize(shapes);
-isize size_of(isize p) { return shapes[static_cast<std::size_t>(p)].inputs * shapes[static_cast<std::size_t>(p)].outputs; }
+isize size_of(isize p) {
+  return shapes[static_cast<std::size_t>(p)].inputs * shapes[static_cast<std::size_t>(p)].outputs;
+}
 
 std::vector<parameter_info> infos() {
   std::vector<parameter_info> out;
@@ -65,14 +67,16 @@ std::vector<parameter_info> infos() {
 
 struct edge {
   std::string name;
-  std::vector<isize> microbatches = {7};                              // samples in each
-  std::function<double(isize sample, isize parameter)> magnitude = [](isize i, isize) { return std::ldexp(1.0, static_cast<int>(i % 7) - 4); };
-  isize bad_parameter = -1;                                           // where sample 2 holds one number that is not finite
+  std::vector<isize> microbatches = {7}; // samples in each
+  std::function<double(isize sample, isize parameter)> magnitude = [](isize i, isize) {
+    return std::ldexp(1.0, static_cast<int>(i % 7) - 4);
+  };
+  isize bad_parameter = -1; // where sample 2 holds one number that is not finite
   double bad_number = std::numeric_limits<double>::quiet_NaN();
-  std::vector<double> weights = {};                                   // of all samples
+  std::vector<double> weights = {}; // of all samples
   double gradient_scale = 1;
-  std::vector<isize> order = {0, 1, 2, 3, 4};                         // in which parameters arrive
-  std::vector<isize> absent = {};                                     // parameters without a part in the loss
+  std::vector<isize> order = {0, 1, 2, 3, 4}; // in which parameters arrive
+  std::vector<isize> absent = {};             // parameters without a part in the loss
 };
 
 std::vector<edge> table() {
@@ -88,9 +92,11 @@ std::vector<edge> table() {
   add("plain", [](edge&) {});
   for (const isize p : {0, 1, 3, 4})
     for (const double bad : {nan, infinite, -infinite})
-      add(message("one number of parameter ", p, " is ", bad), [&](edge& e) { e.bad_parameter = p, e.bad_number = bad; });
+      add(message("one number of parameter ", p, " is ", bad),
+          [&](edge& e) { e.bad_parameter = p, e.bad_number = bad; });
   for (int exponent = -30; exponent <= 30; exponent += 6)
-    add(message("norms near 1e", exponent), [&](edge& e) { e.magnitude = [=](isize, isize) { return std::pow(10.0, exponent); }; });
+    add(message("norms near 1e", exponent),
+        [&](edge& e) { e.magnitude = [=](isize, isize) { return std::pow(10.0, exponent); }; });
   add("norms from 1e-30 to 1e30 in one batch", [](edge& e) {
     e.magnitude = [](isize i, isize p) { return std::pow(10.0, static_cast<double>(((i + 3 * p) % 7 - 3) * 10)); };
   });
@@ -102,7 +108,9 @@ std::vector<edge> table() {
   add("everything is padding", [&](edge& e) { e.bad_parameter = 0, e.weights.assign(7, 0.0); });
   add("weights of samples", [](edge& e) { e.weights = {0.5, 2, -1, 0, 1e-3, 1e3, 1}; });
   add("weights that are none", [&](edge& e) { e.weights = {nan, infinite, 1, 1, -infinite, 1, 1}; });
-  add("a loss scale", [](edge& e) { e.gradient_scale = 1.0 / 1024, e.magnitude = [](isize i, isize) { return 100.0 + 1000 * static_cast<double>(i); }; });
+  add("a loss scale", [](edge& e) {
+    e.gradient_scale = 1.0 / 1024, e.magnitude = [](isize i, isize) { return 100.0 + 1000 * static_cast<double>(i); };
+  });
   add("a mean loss", [](edge& e) { e.gradient_scale = 7, e.weights = {1, 1, 1, 1, 0.5, 1, 1}; });
   add("a negative scale", [](edge& e) { e.gradient_scale = -3; });
   add("uneven microbatches", [](edge& e) { e.microbatches = {3, 0, 1, 3}; });
@@ -119,8 +127,9 @@ std::vector<edge> table() {
 
 // ---- sources: the same data, as each kind of source holds it ------------------------------------------------------
 
-const std::array kinds{"materialized float", "materialized double", "strided",       "bfloat16",     "float16", "linear weight",
-                       "callback",           "random by sample",    "units of one", "units of linear", "tied",    "preconditioned"};
+const std::array kinds{
+    "materialized float", "materialized double", "strided",      "bfloat16",        "float16", "linear weight",
+    "callback",           "random by sample",    "units of one", "units of linear", "tied",    "preconditioned"};
 
 // One parameter's samples in one microbatch. Owns what the source views, and what the numbers it holds mean.
 struct holding {
@@ -147,10 +156,12 @@ struct holding {
       const isize sample = first_sample + i;
       std::mt19937_64 engine(static_cast<std::uint64_t>(sample * 10 + p));
       const auto next = [&] { return static_cast<double>(engine() >> 11) * 0x1p-52 - 1; };
-      const double root = std::sqrt(row.magnitude(sample, p) / std::sqrt(static_cast<double>(std::max<isize>(1, size()))));
+      const double root =
+          std::sqrt(row.magnitude(sample, p) / std::sqrt(static_cast<double>(std::max<isize>(1, size()))));
       const bool bad = sample == 2 && p == row.bad_parameter;
       for (isize k = 0; k < of.inputs; ++k) a.push_back(static_cast<float>(root * next()));
-      for (isize o = 0; o < of.outputs; ++o) e.push_back(static_cast<float>(bad && o == 0 ? row.bad_number : root * next()));
+      for (isize o = 0; o < of.outputs; ++o)
+        e.push_back(static_cast<float>(bad && o == 0 ? row.bad_number : root * next()));
       for (isize k = 0; k < size(); ++k) {
         const double product = static_cast<double>(e[e.size() - static_cast<std::size_t>(of.outputs - k / of.inputs)]) *
                                static_cast<double>(a[a.size() - static_cast<std::size_t>(of.inputs - k % of.inputs)]);
@@ -190,14 +201,15 @@ struct holding {
       for (std::size_t k = 0; k < n; ++k) {
         const std::size_t at = i * n + k;
         const real product = outer(i, k);
-        row.push_back(kind == "materialized double" ? static_cast<real>(wide[at])
-                      : kind == "bfloat16"          ? static_cast<real>(brain[at])
-                      : kind == "float16"           ? static_cast<real>(half[at])
-                      : kind == "random by sample"  ? static_cast<real>(g[k])
+        row.push_back(kind == "materialized double"                          ? static_cast<real>(wide[at])
+                      : kind == "bfloat16"                                   ? static_cast<real>(brain[at])
+                      : kind == "float16"                                    ? static_cast<real>(half[at])
+                      : kind == "random by sample"                           ? static_cast<real>(g[k])
                       : kind == "linear weight" || kind == "units of linear" ? product
-                      : kind == "tied"           ? product + static_cast<real>(half_of_tied[at])
-                      : kind == "preconditioned" ? static_cast<real>(wide[at]) / static_cast<real>(divisors[k] == 0 ? 1 : divisors[k])
-                                                 : static_cast<real>(narrow[at]));
+                      : kind == "tied" ? product + static_cast<real>(half_of_tied[at])
+                      : kind == "preconditioned"
+                          ? static_cast<real>(wide[at]) / static_cast<real>(divisors[k] == 0 ? 1 : divisors[k])
+                          : static_cast<real>(narrow[at]));
       }
     }
   }
@@ -220,7 +232,8 @@ struct holding {
     if (kind == "callback" || kind == "random by sample") return deferred_source<A>(callback(write, batch, size()));
     if (kind == "units of one") return deferred_source<A>(units(floats, offsets));
     if (kind == "units of linear") return deferred_source<A>(units(linear, offsets));
-    if (kind == "tied") return deferred_source<A>(tied{linear, materialized<double>(half_of_tied.data(), batch, size())});
+    if (kind == "tied")
+      return deferred_source<A>(tied{linear, materialized<double>(half_of_tied.data(), batch, size())});
     if (kind == "preconditioned") return deferred_source<A>(preconditioned(doubles, std::span<const double>(divisors)));
     return deferred_source<A>(floats);
   }
@@ -245,13 +258,32 @@ std::vector<strategy> strategies() {
   const double joint = std::sqrt(0.81 * (1 + 1.0 / 4 + 1.0 / 9 + 1.0 / 16 + 1.0 / 25));
   return {
       {"flat", [] { return any_clipper(flat{0.9}); }, together, [=](real n, isize) { return usual(0.9L, n); }},
-      {"per layer", [=] { return any_clipper(layers()); }, apart, [=](real n, isize g) { return usual(bound_of(g), n); }},
-      {"per group", [=] { return any_clipper(groups()); }, blocks, [=](real n, isize g) { return usual(bound_of(g), n); }},
-      {"automatic", [=] { return any_clipper(automatic{layers(), 0.01}); }, apart, [=](real n, isize g) { return bound_of(g) / (n + 0.01L); }},
-      {"automatic, flat", [] { return any_clipper(automatic{flat{0.9}, 0.01}); }, together, [](real n, isize) { return 0.9L / (n + 0.01L); }},
-      {"psac", [=] { return any_clipper(psac{groups(), 0.1}); }, blocks, [=](real n, isize g) { return bound_of(g) / (n + 0.1L / (n + 0.1L)); }},
-      {"drop above", [] { return any_clipper(drop_above{flat{0.9}, 3.0}); }, together, [](real n, isize) { return n <= 2.7L ? 1 / 3.0L : 0.0L; }},
-      {"unit norm", [=] { return any_clipper(unit_norm{layers()}); }, apart, [=](real n, isize g) { return usual(bound_of(g), n) / static_cast<real>(joint); }},
+      {"per layer", [=] { return any_clipper(layers()); }, apart,
+       [=](real n, isize g) { return usual(bound_of(g), n); }},
+      {"per group", [=] { return any_clipper(groups()); }, blocks,
+       [=](real n, isize g) { return usual(bound_of(g), n); }},
+      {"automatic",
+       [=] {
+         return any_clipper(automatic{layers(), 0.01});
+       },
+       apart, [=](real n, isize g) { return bound_of(g) / (n + 0.01L); }},
+      {"automatic, flat",
+       [] {
+         return any_clipper(automatic{flat{0.9}, 0.01});
+       },
+       together, [](real n, isize) { return 0.9L / (n + 0.01L); }},
+      {"psac",
+       [=] {
+         return any_clipper(psac{groups(), 0.1});
+       },
+       blocks, [=](real n, isize g) { return bound_of(g) / (n + 0.1L / (n + 0.1L)); }},
+      {"drop above",
+       [] {
+         return any_clipper(drop_above{flat{0.9}, 3.0});
+       },
+       together, [](real n, isize) { return n <= 2.7L ? 1 / 3.0L : 0.0L; }},
+      {"unit norm", [=] { return any_clipper(unit_norm{layers()}); }, apart,
+       [=](real n, isize g) { return usual(bound_of(g), n) / static_cast<real>(joint); }},
   };
 }
 
@@ -262,11 +294,13 @@ using data = std::vector<std::array<holding, count>>; // by microbatch
 bool is_absent(const edge& row, isize p) { return std::ranges::find(row.absent, p) != row.absent.end(); }
 
 // By its definition; magnitudes[k] is the sum of what was added in magnitude, to which roundings are relative.
-void expected_sum(const edge& row, const data& held, const strategy& how, std::vector<real>& sums, std::vector<real>& magnitudes) {
+void expected_sum(const edge& row, const data& held, const strategy& how, std::vector<real>& sums,
+                  std::vector<real>& magnitudes) {
   isize first_sample = 0;
   for (const auto& part : held) {
     for (isize i = 0; i < part[0].batch; ++i) {
-      const double w = row.gradient_scale * (row.weights.empty() ? 1 : row.weights[static_cast<std::size_t>(first_sample + i)]);
+      const double w =
+          row.gradient_scale * (row.weights.empty() ? 1 : row.weights[static_cast<std::size_t>(first_sample + i)]);
       if (w == 0) continue;
       std::array<real, count> squares{};
       for (isize p = 0; p < count; ++p)
@@ -280,7 +314,8 @@ void expected_sum(const edge& row, const data& held, const strategy& how, std::v
         const real factor = std::isfinite(norm) ? how.factor(norm, g) * static_cast<real>(w) : 0;
         for (isize k = 0; k < size_of(p); ++k, ++at) {
           if (factor == 0 || is_absent(row, p)) continue;
-          const real term = factor * part[static_cast<std::size_t>(p)].rows[static_cast<std::size_t>(i)][static_cast<std::size_t>(k)];
+          const real term =
+              factor * part[static_cast<std::size_t>(p)].rows[static_cast<std::size_t>(i)][static_cast<std::size_t>(k)];
           sums[static_cast<std::size_t>(at)] += term;
           magnitudes[static_cast<std::size_t>(at)] += std::abs(term);
         }
@@ -290,11 +325,11 @@ void expected_sum(const edge& row, const data& held, const strategy& how, std::v
   }
 }
 
-// Empty when the accumulator holds the oracle's sums, else the first difference. Norms are upper bounds, too large by as
-// much as 600 roundings, hence the tolerance; on the grid each number is off by less than a unit a sample.
+// Empty when the accumulator holds the oracle's sums, else the first difference. Norms are upper bounds, too large by
+// as much as 600 roundings, hence the tolerance; on the grid each number is off by less than a unit a sample.
 template <class A>
-std::string difference(const edge& row, data& held, const std::string& kind, const strategy& how, const std::vector<real>& sums,
-                       const std::vector<real>& magnitudes, double tolerance) {
+std::string difference(const edge& row, data& held, const std::string& kind, const strategy& how,
+                       const std::vector<real>& sums, const std::vector<real>& magnitudes, double tolerance) {
   isize total = 0;
   std::vector<isize> offsets;
   const std::vector<parameter_info> parameters = infos();
@@ -319,8 +354,8 @@ std::string difference(const edge& row, data& held, const std::string& kind, con
     const real got = static_cast<real>(ours.sum().data()[k]) * static_cast<real>(ours.sum().unit());
     const real allowed = tolerance * magnitudes[at] + (ours.sum().unit() < 1 ? 8 * ours.sum().unit() : 1e-44);
     if (!(std::abs(got - sums[at]) <= allowed))
-      return message(kind, ", ", how.name, ", ", ours.sum().describe(), ": element ", k, " is ", static_cast<double>(got), ", not ",
-                     static_cast<double>(sums[at]));
+      return message(kind, ", ", how.name, ", ", ours.sum().describe(), ": element ", k, " is ",
+                     static_cast<double>(got), ", not ", static_cast<double>(sums[at]));
   }
   return {};
 }
@@ -334,18 +369,20 @@ TEST_CASE("edges: every edge case, source, clipper and accumulator gives the sum
       data held(row.microbatches.size());
       isize first_sample = 0;
       for (std::size_t m = 0; m < held.size(); ++m) {
-        for (isize p = 0; p < count; ++p) held[m][static_cast<std::size_t>(p)].fill(kind, row, p, first_sample, row.microbatches[m]);
+        for (isize p = 0; p < count; ++p)
+          held[m][static_cast<std::size_t>(p)].fill(kind, row, p, first_sample, row.microbatches[m]);
         first_sample += row.microbatches[m];
       }
       for (const strategy& how : clippers) {
         std::vector<real> sums(static_cast<std::size_t>(612), 0), magnitudes = sums;
         expected_sum(row, held, how, sums, magnitudes);
         std::string all;
-        for (const std::string& text : {difference<running_sum<float>>(row, held, kind, how, sums, magnitudes, 2e-6),
-                                        difference<running_sum<double>>(row, held, kind, how, sums, magnitudes, 1e-12),
-                                        difference<compensated_sum<float>>(row, held, kind, how, sums, magnitudes, 2e-6),
-                                        difference<compensated_sum<double>>(row, held, kind, how, sums, magnitudes, 1e-12),
-                                        difference<integer_grid>(row, held, kind, how, sums, magnitudes, 1e-12)})
+        for (const std::string& text :
+             {difference<running_sum<float>>(row, held, kind, how, sums, magnitudes, 2e-6),
+              difference<running_sum<double>>(row, held, kind, how, sums, magnitudes, 1e-12),
+              difference<compensated_sum<float>>(row, held, kind, how, sums, magnitudes, 2e-6),
+              difference<compensated_sum<double>>(row, held, kind, how, sums, magnitudes, 1e-12),
+              difference<integer_grid>(row, held, kind, how, sums, magnitudes, 1e-12)})
           if (!text.empty()) all += text + "\n";
         INFO(row.name);
         if (!all.empty()) CHECK(all == "");

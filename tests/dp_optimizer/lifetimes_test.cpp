@@ -92,7 +92,7 @@ TEMPLATE_TEST_CASE("names are the optimizer's own: the caller's strings may die"
   opt.gradient_absent(0);
   opt.gradient_absent(2);
   CHECK_THROWS_WITH(opt.step(),
-                    "no gradient for 'a layer whose name does not fit inside a string object' in microbatch 1 "
+                    "no gradient for 'a layer whose name does not fit inside a string object' in a microbatch "
                     "of this step; call gradient_ready, or gradient_absent for an unused parameter");
   CHECK(opt.describe().find("a layer whose name does not fit inside a string object[2]") != std::string::npos);
 }

@@ -1,7 +1,7 @@
 // SPDX-FileCopyrightText: The dpopt authors
 // SPDX-License-Identifier: Apache-2.0
-// One logical batch in physical parts on 1 to 5 ranks, as virtual steps (signal_skip_step) or as microbatches of one step:
-// each rank with its own number of parts. ranks_test.cpp has the microbatches' equality and collectives.
+// One logical batch in physical parts on 1 to 5 ranks, as virtual steps (signal_skip_step) or as microbatches of one
+// step: each rank with its own number of parts. ranks_test.cpp has the microbatches' equality and collectives.
 #include "dpopt/communication/threads.hpp"
 #include "support/catch.hpp"
 #include "support/probes.hpp"
@@ -46,7 +46,8 @@ private:
 
 /// One logical step on this rank's parts: all but the last of them are virtual steps.
 template <class Opt>
-void in_virtual_steps(Opt& opt, toy_feeder<double>& feeder, isize step, const microbatches& parts, std::uint64_t seed = 0) {
+void in_virtual_steps(Opt& opt, toy_feeder<double>& feeder, isize step, const microbatches& parts,
+                      std::uint64_t seed = 0) {
   for (std::size_t m = 0; m < parts.size(); ++m) {
     const bool last = m + 1 == parts.size();
     opt.signal_skip_step(!last);
@@ -101,9 +102,11 @@ std::vector<step_record> record_of(threads comm, isize steps, bool as_virtual_st
 
 } // namespace
 
-TEMPLATE_TEST_CASE("virtual steps on any number of ranks, each with its own number, equal the one big batch", "", as_ready, at_step) {
+TEMPLATE_TEST_CASE("virtual steps on any number of ranks, each with its own number, equal the one big batch", "",
+                   as_ready, at_step) {
   const toy_result<double> whole = toy_train<double>(
-      toy_steps, [](const auto& views) { return toy_optimizer<double, serial, integer_grid, TestType>(views, serial{}); },
+      toy_steps,
+      [](const auto& views) { return toy_optimizer<double, serial, integer_grid, TestType>(views, serial{}); },
       [](isize) { return all_at_once(toy_samples); });
   for (int w = 1; w <= most_ranks; ++w) {
     const auto errors = run_ranks(w, [&](threads comm) {
@@ -114,7 +117,8 @@ TEMPLATE_TEST_CASE("virtual steps on any number of ranks, each with its own numb
       toy_feeder<double> feeder;
       toy_result<double> parts;
       for (isize s = 0; s < toy_steps; ++s) {
-        in_virtual_steps(opt, feeder, s, uneven_share(toy_samples, s, rank, ranks), static_cast<std::uint64_t>(rank + 1));
+        in_virtual_steps(opt, feeder, s, uneven_share(toy_samples, s, rank, ranks),
+                         static_cast<std::uint64_t>(rank + 1));
         parts.released.push_back(model.all_gradients());
         expect(opt.accumulated_iterations() == 1, "one logical batch, not ", opt.accumulated_iterations());
         expect(opt.updates() == static_cast<std::uint64_t>(s + 1), "one update a step");
@@ -126,7 +130,9 @@ TEMPLATE_TEST_CASE("virtual steps on any number of ranks, each with its own numb
   }
 }
 
-TEMPLATE_TEST_CASE("virtual steps and microbatches: however many parts a rank has: noise once, one charge, the same collectives", "", as_ready, at_step) {
+TEMPLATE_TEST_CASE(
+    "virtual steps and microbatches: however many parts a rank has: noise once, one charge, the same collectives", "",
+    as_ready, at_step) {
   constexpr isize steps = 6;
   const std::vector<isize> sizes = toy_sizes();
   const double std = 0.8 * 0.6 * std::sqrt(static_cast<double>(sizes.size())); // multiplier x sqrt(sum C^2)
@@ -155,7 +161,8 @@ TEMPLATE_TEST_CASE("virtual steps and microbatches: however many parts a rank ha
             if (call.std == 1.0 && call.count == 1) continue; // the probe of the stream's end, thrown away
             CHECK(call.std == Approx(std));
             CHECK(call.where.step == s);
-            for (isize k = 0; k < call.count; ++k) ++drawn[call.where.parameter][call.where.element + static_cast<std::size_t>(k)];
+            for (isize k = 0; k < call.count; ++k)
+              ++drawn[call.where.parameter][call.where.element + static_cast<std::size_t>(k)];
           }
           for (const auto& counts : drawn) CHECK(std::ranges::all_of(counts, [](int n) { return n == 1; }));
         }

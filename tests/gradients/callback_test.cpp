@@ -62,8 +62,9 @@ TEST_CASE("callback: the function is asked once a sample for the norm and once f
 
 TEST_CASE("callback: a plain function with a context does as well") {
   std::vector<double> rows = {1, 2, 3, 4};
-  const callback source([](void* context, isize i, double* g) { std::copy_n(static_cast<double*>(context) + 2 * i, 2, g); },
-                        rows.data(), 2, 2);
+  const callback source(
+      [](void* context, isize i, double* g) { std::copy_n(static_cast<double*>(context) + 2 * i, 2, g); }, rows.data(),
+      2, 2);
   source_conforms(source, {{1, 2}, {3, 4}});
 }
 

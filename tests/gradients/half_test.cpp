@@ -47,7 +47,8 @@ std::uint16_t pattern_of(unsigned p) {
 
 } // namespace
 
-TEMPLATE_TEST_CASE("half: each of the 65536 patterns reads as IEEE 754 says, and comes back the same", "", bfloat16, float16) {
+TEMPLATE_TEST_CASE("half: each of the 65536 patterns reads as IEEE 754 says, and comes back the same", "", bfloat16,
+                   float16) {
   int wrong = 0;
   for (unsigned p = 0; p < 65536; ++p) {
     const auto h = TestType::from_bits(static_cast<std::uint16_t>(p));
@@ -65,7 +66,8 @@ TEMPLATE_TEST_CASE("half: each of the 65536 patterns reads as IEEE 754 says, and
   CHECK(wrong == 0);
 }
 
-TEMPLATE_TEST_CASE("half: between any two neighbours the nearer is taken, and half way the even one", "", bfloat16, float16) {
+TEMPLATE_TEST_CASE("half: between any two neighbours the nearer is taken, and half way the even one", "", bfloat16,
+                   float16) {
   const unsigned last = exponent_bits<TestType> == 8 ? 0x7f80 : 0x7c00; // infinity
   int wrong = 0;
   for (unsigned p = 0; p < last; ++p) {

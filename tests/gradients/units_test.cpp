@@ -75,7 +75,8 @@ TEST_CASE("units: augmented views are averaged before anything is clipped") {
   CHECK(mean.batch() == 4);
   CHECK(mean.problem().empty());
   source_conforms(mean, summed(rows, 5, {0, 3, 6, 9, 12}, 1.0L / 3), 1e-13);
-  CHECK(averaged_views(views, 5).problem() == "units: the records do not make whole units of 5; hand over all views of every sample");
+  CHECK(averaged_views(views, 5).problem() ==
+        "units: the records do not make whole units of 5; hand over all views of every sample");
   CHECK(averaged_views(views, 0).problem() == "units: 0 records a unit; give 1 or more");
 }
 

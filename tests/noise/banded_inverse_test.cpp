@@ -13,8 +13,8 @@ using namespace dpopt::test;
 namespace {
 
 TEST_CASE("what a banded inverse really adds is w, stored or drawn again") {
-  for (const auto& w : {inverse_square_root_coefficients(1), inverse_square_root_coefficients(4), std::vector<double>{2, 1, -3},
-                        inverse_square_root_coefficients(12)}) {
+  for (const auto& w : {inverse_square_root_coefficients(1), inverse_square_root_coefficients(4),
+                        std::vector<double>{2, 1, -3}, inverse_square_root_coefficients(12)}) {
     const matrix expected = toeplitz_matrix(w, 9);
     CHECK(realized_inverse(banded_inverse(w), run_plan::once(9)) == expected); // exact: a weight times 1
     CHECK(realized_inverse(stored_banded_inverse(w), run_plan::once(9)) == expected);

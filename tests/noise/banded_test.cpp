@@ -62,7 +62,8 @@ TEST_CASE("it keeps one vector less than there are bands") {
 TEST_CASE("bad coefficients, and unit columns that overlap, are refused") {
   const auto refuse = [](banded<double> strategy, const run_plan& plan) { strategy.validate(plan); };
   CHECK_NOTHROW(refuse(banded({1.0, 0.5}, true), run_plan::separated(9, 2)));
-  CHECK_THROWS_WITH(refuse(banded({1.0, 0.5}, true), run_plan::separated(9, 1)), contains_text("separation of the 2 bands"));
+  CHECK_THROWS_WITH(refuse(banded({1.0, 0.5}, true), run_plan::separated(9, 1)),
+                    contains_text("separation of the 2 bands"));
   CHECK_THROWS_AS(refuse(banded(std::vector<double>{}), nine), invalid_argument);
   CHECK_THROWS_AS(refuse(banded({-1.0, 0.5}), nine), invalid_argument);
 }

@@ -12,7 +12,8 @@ using namespace dpopt::test;
 
 namespace {
 
-const std::vector<blt_parameters> examples{{{0.9, 0.5}, {0.2, 0.3}}, {{0.99, 0.9, 0.4}, {0.05, 0.1, 0.3}}, {{0.5}, {0.8}}, {}};
+const std::vector<blt_parameters> examples{
+    {{0.9, 0.5}, {0.2, 0.3}}, {{0.99, 0.9, 0.4}, {0.05, 0.1, 0.3}}, {{0.5}, {0.8}}, {}};
 
 TEST_CASE("what a BLT really adds is C^-1 z") {
   for (const blt_parameters& p : examples) {

@@ -32,11 +32,13 @@ using namespace dpopt::test;
 namespace {
 
 // What does not compile.
-static_assert(CorrelatedNoise<correlated<counter_gaussian, tree>> && CorrelatedNoise<correlated<secure_gaussian, banded<float>>>);
+static_assert(CorrelatedNoise<correlated<counter_gaussian, tree>> &&
+              CorrelatedNoise<correlated<secure_gaussian, banded<float>>>);
 static_assert(!CorrelatedNoise<counter_gaussian>);
 static_assert(SharesSecret<correlated<secure_gaussian, tree>> && AddressableNoise<correlated<secure_gaussian, tree>>);
 static_assert(NoiseMechanism<correlated<counter_gaussian, banded<float>>, float>);
-static_assert(!NoiseMechanism<correlated<counter_gaussian, banded<float>>, double>); // too coarse for the sum's last bits
+static_assert(
+    !NoiseMechanism<correlated<counter_gaussian, banded<float>>, double>); // too coarse for the sum's last bits
 static_assert(NoiseMechanism<correlated<counter_gaussian, banded<double>>, float>);
 static_assert(NoiseMechanism<correlated<counter_gaussian, banded_inverse>, double>);
 static_assert(!NoiseMechanism<correlated<counter_gaussian, banded_inverse>, std::int64_t>);
@@ -64,8 +66,8 @@ struct tree_example {
   static auto strategy() { return tree(5); }
 };
 
-using all_strategies = std::tuple<banded_example, scaled_banded_example, inverse_example, stored_inverse_example, blt_example,
-                                  tree_example>;
+using all_strategies = std::tuple<banded_example, scaled_banded_example, inverse_example, stored_inverse_example,
+                                  blt_example, tree_example>;
 
 template <class Strategy>
 auto ready(Strategy strategy, std::uint64_t seed = 1, const run_plan& plan = run_plan::once(rows)) {
@@ -102,8 +104,9 @@ std::vector<V> whole_row(Noise& noise, std::uint64_t step) {
   return out;
 }
 
-TEMPLATE_LIST_TEST_CASE("a row is C^-1 times the base's numbers at the steps of the rows, for parameters and side scalars", "",
-                        all_strategies) {
+TEMPLATE_LIST_TEST_CASE(
+    "a row is C^-1 times the base's numbers at the steps of the rows, for parameters and side scalars", "",
+    all_strategies) {
   const matrix inverse = realized_inverse(TestType::strategy(), run_plan::once(rows));
   auto noise = ready(TestType::strategy());
   counter_gaussian base = underneath();
@@ -124,8 +127,8 @@ TEMPLATE_LIST_TEST_CASE("a row is C^-1 times the base's numbers at the steps of 
   }
 }
 
-TEMPLATE_LIST_TEST_CASE("a row's numbers depend neither on the split into calls nor on how often they were asked for", "",
-                        all_strategies) {
+TEMPLATE_LIST_TEST_CASE("a row's numbers depend neither on the split into calls nor on how often they were asked for",
+                        "", all_strategies) {
   auto once = ready(TestType::strategy());
   auto pieces = ready(TestType::strategy());
   for (std::uint64_t t = 0; t < rows; ++t) {
@@ -146,8 +149,7 @@ TEMPLATE_LIST_TEST_CASE("a row's numbers depend neither on the split into calls 
   }
 }
 
-TEMPLATE_LIST_TEST_CASE("a changed std scales the open row and no part of the past", "",
-                        all_strategies) {
+TEMPLATE_LIST_TEST_CASE("a changed std scales the open row and no part of the past", "", all_strategies) {
   auto steady = ready(TestType::strategy());
   auto changing = ready(TestType::strategy());
   for (std::uint64_t t = 0; t < rows; ++t) {
@@ -162,8 +164,7 @@ TEMPLATE_LIST_TEST_CASE("a changed std scales the open row and no part of the pa
 }
 
 // 20000 numbers a row, z-scores of all 78 second moments of a strategy: significance 5.7e-7 each (|z| < 5).
-TEMPLATE_LIST_TEST_CASE("the covariance of the rows is C^-1 C^-T", "",
-                        all_strategies) {
+TEMPLATE_LIST_TEST_CASE("the covariance of the rows is C^-1 C^-T", "", all_strategies) {
   constexpr isize count = 20000;
   correlated noise(counter_gaussian{.noise_multiplier = 1, .seed = 11}, TestType::strategy(), run_plan::once(rows));
   noise.validate();
@@ -186,7 +187,9 @@ TEMPLATE_LIST_TEST_CASE("the covariance of the rows is C^-1 C^-T", "",
       for (std::size_t i = 0; i < x[a].size(); ++i) sum += x[a][i] * x[b][i];
       const double variance = expected(a, a) * expected(b, b) + expected(a, b) * expected(a, b); // of a product
       INFO("rows " << a << " and " << b);
-      CHECK(std::abs(sum / static_cast<double>(count) - expected(a, b)) / std::sqrt(variance / static_cast<double>(count)) < unlikely);
+      CHECK(std::abs(sum / static_cast<double>(count) - expected(a, b)) /
+                std::sqrt(variance / static_cast<double>(count)) <
+            unlikely);
     }
 }
 
@@ -212,8 +215,7 @@ TEST_CASE("numbers in double fit sums in float: the noise is rounded once") {
   }
 }
 
-TEMPLATE_LIST_TEST_CASE("more rows than declared are refused, and the last one stays", "",
-                        all_strategies) {
+TEMPLATE_LIST_TEST_CASE("more rows than declared are refused, and the last one stays", "", all_strategies) {
   auto noise = ready(TestType::strategy());
   for (std::uint64_t t = 0; t < rows; ++t) {
     noise.require_row(t);
@@ -292,8 +294,7 @@ TEST_CASE("a base that fails within a row takes the row, and the past with it") 
   CHECK(x == 3);
 }
 
-TEMPLATE_LIST_TEST_CASE("the state is enough to go on elsewhere", "",
-                        all_strategies) {
+TEMPLATE_LIST_TEST_CASE("the state is enough to go on elsewhere", "", all_strategies) {
   auto noise = ready(TestType::strategy());
   for (std::uint64_t t = 0; t < 7; ++t) noise.start_row(2 * t);
   std::vector<std::byte> record;
@@ -332,7 +333,8 @@ TEST_CASE("bad bases, plans and strategies are refused, and an unbound mechanism
   CHECK_THROWS_AS(refuse(-1, run_plan::once(3), banded({1.0})), invalid_argument);
   CHECK_THROWS_AS(refuse(1, run_plan{}, banded({1.0})), invalid_argument);
   CHECK_THROWS_AS(refuse(1, run_plan::once(3), banded({0.0})), invalid_argument);
-  CHECK_THROWS_WITH(refuse(1, run_plan::once(3), banded({1.0, 1e200})), contains_text("the sensitivity over the run is inf"));
+  CHECK_THROWS_WITH(refuse(1, run_plan::once(3), banded({1.0, 1e200})),
+                    contains_text("the sensitivity over the run is inf"));
   correlated noise(underneath(), tree(), run_plan::once(3));
   double x = 3;
   CHECK(!(noise.multiplier() > 0)); // not a number before validate(): nothing is released by mistake

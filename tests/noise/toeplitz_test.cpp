@@ -60,7 +60,8 @@ TEST_CASE("without correlation a record costs the square root of its releases") 
 }
 
 TEST_CASE("for coefficients that do not increase the sensitivity is the largest of all allowed participations") {
-  for (const auto& c : {square_root_coefficients(9), square_root_coefficients(3), std::vector<double>{1, 1, 1, 1}, {2, 0.1}})
+  for (const auto& c :
+       {square_root_coefficients(9), square_root_coefficients(3), std::vector<double>{1, 1, 1, 1}, {2, 0.1}})
     for (const run_plan& plan : small_plans(9)) {
       INFO(plan.describe() << ", second coefficient " << c[1]);
       const double tried = tried_sensitivity(toeplitz_matrix(c, 9), plan);
@@ -82,8 +83,10 @@ TEST_CASE("for other coefficients the sensitivity is an upper bound, exact where
 
 TEST_CASE("sensitivity grows with what a record may do, and scales with the strategy") {
   const auto c = square_root_coefficients(16);
-  CHECK(toeplitz_sensitivity(c, run_plan::separated(100, 10, 3)) > toeplitz_sensitivity(c, run_plan::separated(100, 10, 2)));
-  CHECK(toeplitz_sensitivity(c, run_plan::separated(100, 5, 3)) > toeplitz_sensitivity(c, run_plan::separated(100, 10, 3)));
+  CHECK(toeplitz_sensitivity(c, run_plan::separated(100, 10, 3)) >
+        toeplitz_sensitivity(c, run_plan::separated(100, 10, 2)));
+  CHECK(toeplitz_sensitivity(c, run_plan::separated(100, 5, 3)) >
+        toeplitz_sensitivity(c, run_plan::separated(100, 10, 3)));
   std::vector<double> twice = c;
   for (double& x : twice) x *= 2;
   CHECK(toeplitz_sensitivity(twice, run_plan::separated(100, 5)) ==

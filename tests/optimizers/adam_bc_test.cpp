@@ -36,7 +36,8 @@ auto reference(const adam_bc& o, double noise_std) {
       v = o.beta2 * v + (1 - o.beta2) * g * g;
       const double correction1 = 1 - std::pow(o.beta1, static_cast<double>(t + 1));
       const double correction2 = 1 - std::pow(o.beta2, static_cast<double>(t + 1));
-      const long double freed = v / correction2 - static_cast<long double>(noise_std) * static_cast<long double>(noise_std);
+      const long double freed =
+          v / correction2 - static_cast<long double>(noise_std) * static_cast<long double>(noise_std);
       x -= o.learning_rate * (m / correction1) / std::sqrt(std::max(freed, static_cast<long double>(o.floor)));
       values.push_back(x);
     }

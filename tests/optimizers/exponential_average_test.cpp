@@ -19,7 +19,8 @@ namespace {
 
 // Parameters and averages after each of some steps.
 template <class B>
-std::array<std::vector<std::vector<double>>, 2> run(const exponential_average<B>& optimizer, std::size_t n, std::uint64_t steps) {
+std::array<std::vector<std::vector<double>>, 2> run(const exponential_average<B>& optimizer, std::size_t n,
+                                                    std::uint64_t steps) {
   constexpr std::size_t slots = exponential_average<B>::slots;
   std::vector<double> x = replay_start<double>(n);
   std::array<std::vector<double>, slots> state;
@@ -38,7 +39,8 @@ std::array<std::vector<std::vector<double>>, 2> run(const exponential_average<B>
 
 } // namespace
 
-TEST_CASE("exponential_average: the average is the weighted mean of the parameters after each step, from the first step on") {
+TEST_CASE(
+    "exponential_average: the average is the weighted mean of the parameters after each step, from the first step on") {
   for (const double decay : {0.0, 0.5, 0.9, 0.999999, 1 - 1e-14}) {
     const exponential_average<adam> optimizer{.base = adam{.learning_rate = 0.05}, .decay = decay};
     const auto [x, average] = run(optimizer, 7, 40);

@@ -50,7 +50,8 @@ TEST_CASE("scale_then_privatize: the base optimizer sees the gradient multiplied
   }
 }
 
-TEST_CASE("scale_then_privatize: the divisor is the root of the mean square of windows of `delay` averaged gradients, plus eps") {
+TEST_CASE("scale_then_privatize: the divisor is the root of the mean square of windows of `delay` averaged gradients, "
+          "plus eps") {
   for (std::uint64_t delay = 1; delay <= 3; ++delay) {
     constexpr double beta = 0.7;
     trained ours({.base = {.learning_rate = 0.1}, .beta = beta, .eps = 0.01, .delay = delay}, 5);
@@ -67,7 +68,8 @@ TEST_CASE("scale_then_privatize: the divisor is the root of the mean square of w
       for (std::size_t k = 0; k < 5; ++k) {
         long double sum = 0, weights = 0;
         for (std::size_t i = 0; i < windows.size(); ++i) {
-          const long double weight = std::pow(static_cast<long double>(beta), static_cast<long double>(windows.size() - 1 - i));
+          const long double weight =
+              std::pow(static_cast<long double>(beta), static_cast<long double>(windows.size() - 1 - i));
           sum += weight * windows[i][k] * windows[i][k];
           weights += weight;
         }

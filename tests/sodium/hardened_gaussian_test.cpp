@@ -122,7 +122,7 @@ TEST_CASE("the stream is the same on every build") {
         std::vector<std::int64_t>{91377588854, 65442954527, 3872859183});
 }
 
-TEST_CASE("an element's number does not depend on how the range is split") {
+TEST_CASE("hardened: an element's number does not depend on how the range is split") {
   const hardened_gaussian noise = keyed(3);
   for (const double std : {2.5, 0x1.1p37}) {
     const auto whole = draw(noise, {.step = 3, .parameter = 2}, 400, std);
@@ -148,7 +148,7 @@ TEST_CASE("the same key draws the same numbers, another key others; the root's k
   CHECK_FALSE(root.reproducible());
 }
 
-TEST_CASE("numbers whose addresses differ in one field are uncorrelated, and so are their squares") {
+TEST_CASE("hardened: numbers whose addresses differ in one field are uncorrelated, and so are their squares") {
   constexpr isize n = 30000;
   const hardened_gaussian noise = keyed(5);
   const auto x = scaled(draw(noise, {.step = 8, .parameter = 4}, n), 0x1p36);
@@ -242,7 +242,7 @@ TEST_CASE("a child made by fork() is refused what would repeat its parent's nois
   CHECK(thrown_in_a_child([&] { floating.add({}, 10, &y, 1); }) == text);
 }
 
-TEST_CASE("validate() refuses a multiplier that is missing, negative or not finite") {
+TEST_CASE("hardened: validate() refuses a multiplier that is missing, negative or not finite") {
   CHECK_NOTHROW(hardened_gaussian{1.5}.validate());
   CHECK(hardened_gaussian{1.5}.multiplier() == 1.5);
   CHECK(hardened_gaussian{1.5}.describe() == "hardened_gaussian");

@@ -138,7 +138,8 @@ struct storing_floats : strategy {
   [[nodiscard]] std::span<const stored_term> terms() const { return {}; }
   [[nodiscard]] const float* vector(isize) const { return nullptr; }
 };
-static_assert(StoringStrategy<storing_floats> && NumbersFor<storing_floats, float> && !NumbersFor<storing_floats, double>);
+static_assert(StoringStrategy<storing_floats> && NumbersFor<storing_floats, float> &&
+              !NumbersFor<storing_floats, double>);
 
 struct noise_without_bind : run_noise {
   void bind(std::span<const isize>, isize) = delete;

@@ -383,8 +383,11 @@ template <class... P>
   everything(opt);
 }
 
+} // namespace
+
+// External linkage: GCC calls an explicitly instantiated function of an unnamed namespace unused.
 template <class Base, class Noise>
-[[maybe_unused]] void compose_with() {
+void compose_with() {
   compose<playing<clipper, roles::clipper>, playing<accumulator, roles::accumulator>,
           playing<reducing_communicator, roles::communicator>, playing<Noise, roles::noise>,
           playing<placement, roles::placement>, playing<scaling, roles::scaling>, playing<Base, roles::base_optimizer>,
@@ -393,5 +396,4 @@ template <class Base, class Noise>
 template void compose_with<elementwise_optimizer, noise>();
 template void compose_with<whole_parameter_optimizer, secret_noise>();
 
-} // namespace
 } // namespace dpopt::archetypes

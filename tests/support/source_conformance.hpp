@@ -55,7 +55,8 @@ void sums_conform(const S& s, const written_out& rows, double tolerance) {
       exact += factors[i] * rows[i][k];
       magnitude += std::abs(factors[i] * rows[i][k]);
     }
-    if (!(std::abs(static_cast<long double>(sum[k]) - exact) <= tolerance * magnitude)) CHECK(sum[k] == Approx(static_cast<double>(exact)));
+    if (!(std::abs(static_cast<long double>(sum[k]) - exact) <= tolerance * magnitude))
+      CHECK(sum[k] == Approx(static_cast<double>(exact)));
   }
   // Each sample alone adds no more than its norm says, rounding included.
   const std::vector<double> squares = squared_norms_of(s);

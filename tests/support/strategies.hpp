@@ -83,12 +83,13 @@ inline double largest_difference(const matrix& a, const matrix& b) {
   return worst;
 }
 
-/// Largest |C u| over u in {-1, 0, 1}^n whose support the plan allows: a record of norm 1 that turns its gradient around
-/// as it likes. Exact for C >= 0, else a lower bound of the sensitivity.
+/// Largest |C u| over u in {-1, 0, 1}^n whose support the plan allows: a record of norm 1 that turns its gradient
+/// around as it likes. Exact for C >= 0, else a lower bound of the sensitivity.
 inline double tried_sensitivity(const matrix& c, const run_plan& plan) {
   const std::size_t n = c.size();
   double best = 0;
-  const auto extend = [&](auto&& self, const std::vector<double>& sum, std::size_t first, std::size_t last, std::uint64_t left) -> void {
+  const auto extend = [&](auto&& self, const std::vector<double>& sum, std::size_t first, std::size_t last,
+                          std::uint64_t left) -> void {
     double squares = 0;
     for (const double x : sum) squares += x * x;
     best = std::max(best, squares);
@@ -108,9 +109,10 @@ inline double tried_sensitivity(const matrix& c, const run_plan& plan) {
 
 /// Plans of up to n releases of every kind.
 inline std::vector<run_plan> small_plans(std::uint64_t n) {
-  return {run_plan::once(n),         run_plan::separated(n, 1, 2), run_plan::separated(n, 2),    run_plan::separated(n, 3, 2),
-          run_plan::separated(n, 3), run_plan::separated(n, 4, 2), run_plan::cyclic(n, 2), run_plan::cyclic(n, 3),
-          run_plan::cyclic(n, 4),    run_plan::separated(n, n)};
+  return {
+      run_plan::once(n),         run_plan::separated(n, 1, 2), run_plan::separated(n, 2), run_plan::separated(n, 3, 2),
+      run_plan::separated(n, 3), run_plan::separated(n, 4, 2), run_plan::cyclic(n, 2),    run_plan::cyclic(n, 3),
+      run_plan::cyclic(n, 4),    run_plan::separated(n, n)};
 }
 
 } // namespace dpopt::test

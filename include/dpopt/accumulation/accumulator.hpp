@@ -19,16 +19,16 @@ namespace dpopt {
 
 template <class A>
 concept Accumulator = std::movable<A> && requires(A a, const A k, isize n, double largest_norm) {
-  typename A::value_type;        // summed in place over ranks
-  a.resize(n, largest_norm);     // n zeros; largest_norm bounds one sample's contribution; throws invalid_argument
+  typename A::value_type;    // summed in place over ranks
+  a.resize(n, largest_norm); // n zeros; largest_norm bounds one sample's contribution; throws invalid_argument
   { a.data() } -> std::same_as<typename A::value_type*>;
   { k.unit() } -> std::same_as<double>;
   { k.describe() } -> std::same_as<std::string>;
 };
 
-/// An accumulator that keeps more than the numbers it sends. seal() is called once a step for each range, after its last
-/// contribution and before noise or reduction: from then on data() holds all of it. clear() forgets everything, also what
-/// was not sealed yet: contributions that were dropped must not reappear in a later step.
+/// An accumulator that keeps more than the numbers it sends. seal() is called once a step for each range, after its
+/// last contribution and before noise or reduction: from then on data() holds all of it. clear() forgets everything,
+/// also what was not sealed yet: contributions that were dropped must not reappear in a later step.
 template <class A>
 concept SealedAccumulator = Accumulator<A> && requires(A a, isize first, isize count) {
   a.seal(first, count);
@@ -37,9 +37,7 @@ concept SealedAccumulator = Accumulator<A> && requires(A a, isize first, isize c
 
 /// Whether sources of type S can be added: at element `at` of the accumulator, samples `range`, factors[0 .. count).
 template <class A, class S>
-concept AccumulatesFrom =
-    requires(A a, isize at, const S source, samples range, const double* factors, workspace& scratch) {
-      a.add(at, source, range, factors, scratch);
-    };
+concept AccumulatesFrom = requires(A a, isize at, const S source, samples range, const double* factors,
+                                   workspace& scratch) { a.add(at, source, range, factors, scratch); };
 
 } // namespace dpopt

@@ -15,10 +15,10 @@
 namespace dpopt {
 
 /// A rank's sum of n contributions x_i has an error of at most eps |sum| + (n eps)^2 sum |x_i|, where a running_sum has
-/// n eps sum |x_i| (Ogita, Rump and Oishi 2005, "Accurate sum and dot product", prop. 4.5). For V = float also the digits
-/// that a contribution loses on its way from double are kept. The rounding errors are folded in by seal(), before the
-/// reduction: between ranks W - 1 plain additions in V remain.
-/// Memory: two V an element. Needs strict arithmetic: -ffast-math removes the compensation.
+/// n eps sum |x_i| (Ogita, Rump and Oishi 2005, "Accurate sum and dot product", prop. 4.5). For V = float also the
+/// digits that a contribution loses on its way from double are kept. The rounding errors are folded in by seal(),
+/// before the reduction: between ranks W - 1 plain additions in V remain. Memory: two V an element. Needs strict
+/// arithmetic: -ffast-math removes the compensation.
 template <std::floating_point V>
 class compensated_sum {
 public:

@@ -18,13 +18,13 @@ namespace dpopt {
 
 /// Clipped contributions are rounded TOWARDS ZERO on a grid of 2^-fraction_bits of the power of two above the largest
 /// norm. max_units is the greatest number of samples that a step of all ranks can hold (the size of the data set is
-/// always enough): resize() refuses settings in which that many could overflow 64 bits. Beyond it sums wrap around, as an
-/// error would depend on the data.
+/// always enough): resize() refuses settings in which that many could overflow 64 bits. Beyond it sums wrap around, as
+/// an error would depend on the data.
 ///
 /// Any source with copy_sample will do, also a factored one: what is rounded is the sample's gradient as copy_sample
 /// writes it, never a sum of products. With f the factor, n the norm, C the largest norm and u the unit:
-///  - no norm grows: |written number| <= f' |g| (1 + eps)^2 with f' = rounded_down(f), hence <= f |g|, where dividing by
-///    u is exact, and rounding towards zero only shrinks; so the rounded contribution has norm <= f n <= C;
+///  - no norm grows: |written number| <= f' |g| (1 + eps)^2 with f' = rounded_down(f), hence <= f |g|, where dividing
+///    by u is exact, and rounding towards zero only shrinks; so the rounded contribution has norm <= f n <= C;
 ///  - no overflow: C < 2^fraction_bits u, so each number is below 2^fraction_bits, and max_units of them below 2^62. A
 ///    number that a source gets wrong (an overflow within it) is larger, or NaN, and adds nothing: the bound on the sum
 ///    does not hang on the source;
@@ -37,8 +37,8 @@ public:
   explicit integer_grid(int fraction_bits = 36, double max_units = 67108864.0)
       : fraction_bits_(fraction_bits), max_units_(max_units) {}
 
-  /// @throw invalid_argument unless fraction_bits + log2(max_units) <= 62, the norm is a positive number, and a unit of it
-  /// is a normal one.
+  /// @throw invalid_argument unless fraction_bits + log2(max_units) <= 62, the norm is a positive number, and a unit of
+  /// it is a normal one.
   void resize(isize n, double largest_norm) {
     if (fraction_bits_ < 1 || !(max_units_ >= 1) || fraction_bits_ + std::log2(max_units_) > 62)
       throw invalid_argument(message("integer_grid: fraction_bits ", fraction_bits_, " with max_units ", max_units_,
@@ -50,8 +50,8 @@ public:
     unit_ = std::ldexp(1.0, exponent - fraction_bits_);
     limit_ = std::ldexp(1.0, fraction_bits_);
     if (!std::isnormal(unit_))
-      throw invalid_argument(message("integer_grid: the clipper's bound ", largest_norm, " is too small for ", fraction_bits_,
-                                     " fraction_bits"));
+      throw invalid_argument(message("integer_grid: the clipper's bound ", largest_norm, " is too small for ",
+                                     fraction_bits_, " fraction_bits"));
     sums_.assign(static_cast<std::size_t>(n), 0);
   }
 
@@ -73,7 +73,8 @@ public:
       for (isize first = 0; first < source.size(); first += tile) {
         const isize count = std::min(tile, source.size() - first);
         source.copy_sample(range.first + i, first, count, factor, scaled);
-        for (isize k = 0; k < count; ++k) wrapping_add(sums_[static_cast<std::size_t>(at + first + k)], scaled[k] * per_unit);
+        for (isize k = 0; k < count; ++k)
+          wrapping_add(sums_[static_cast<std::size_t>(at + first + k)], scaled[k] * per_unit);
       }
     }
   }

@@ -35,7 +35,8 @@ struct callback {
   template <class F>
     requires std::invocable<F&, isize, double*>
   callback(F& f, isize batch, isize size)
-      : callback([](void* c, isize sample, double* gradient) { (*static_cast<F*>(c))(sample, gradient); }, &f, batch, size) {}
+      : callback([](void* c, isize sample, double* gradient) { (*static_cast<F*>(c))(sample, gradient); }, &f, batch,
+                 size) {}
 
   [[nodiscard]] isize batch() const noexcept { return samples_; }
   [[nodiscard]] isize size() const noexcept { return elements; }

@@ -17,8 +17,8 @@
 namespace dpopt {
 
 namespace detail {
-/// x in float, so that a later rounding to fewer bits gives what rounding x itself would: an inexact result has its last
-/// bit set ("round to odd", Boldo and Melquiond 2008), which keeps it off every tie of a narrower type.
+/// x in float, so that a later rounding to fewer bits gives what rounding x itself would: an inexact result has its
+/// last bit set ("round to odd", Boldo and Melquiond 2008), which keeps it off every tie of a narrower type.
 [[nodiscard]] inline float rounded_to_odd(double x) noexcept {
   const float nearest = static_cast<float>(x);
   if (static_cast<double>(nearest) == x || std::isnan(x)) return nearest;
@@ -72,8 +72,9 @@ struct float16 {
   template <std::floating_point F>
   [[nodiscard]] explicit operator F() const noexcept {
     const std::uint32_t exponent = bits & 0x7c00u;
-    const std::uint32_t shifted = static_cast<std::uint32_t>(bits & 0x7fffu) << 13; // the fraction is where float has it
-    // Biases differ by 112. A subnormal number is read as a normal one whose leading 1 is taken off again.
+    const std::uint32_t shifted = static_cast<std::uint32_t>(bits & 0x7fffu) << 13;
+    // The fraction is where float has it. Biases differ by 112. A subnormal number is read as a normal one whose
+    // leading 1 is taken off again.
     const float magnitude = exponent == 0         ? std::bit_cast<float>(shifted + (113u << 23)) - 0x1p-14f
                             : exponent == 0x7c00u ? std::bit_cast<float>(shifted + (224u << 23))
                                                   : std::bit_cast<float>(shifted + (112u << 23));

@@ -2,8 +2,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /// @file
 /// Per-sample gradients divided by a public preconditioner before they are clipped: "scale, then privatize" (Li et al.
-/// 2022, arXiv 2212.00309, alg. 1; Ganesh et al. 2025, arXiv 2507.01129). Noise is then spread as the preconditioner is:
-/// coordinates with small gradients get little of it.
+/// 2022, arXiv 2212.00309, alg. 1; Ganesh et al. 2025, arXiv 2507.01129). Noise is then spread as the preconditioner
+/// is: coordinates with small gradients get little of it.
 #pragma once
 
 #include "dpopt/gradients/linear_weight.hpp"
@@ -28,7 +28,8 @@ struct preconditioned {
   isize divisor_count;
 
   /// @param by [size] stays alive and unchanged as long as the source is needed.
-  preconditioned(S gradients, std::span<const D> by) : source(gradients), divisors(by.data()), divisor_count(std::ssize(by)) {}
+  preconditioned(S gradients, std::span<const D> by)
+      : source(gradients), divisors(by.data()), divisor_count(std::ssize(by)) {}
 
   [[nodiscard]] isize batch() const noexcept { return source.batch(); }
   [[nodiscard]] isize size() const noexcept { return source.size(); }
@@ -38,7 +39,8 @@ struct preconditioned {
   [[nodiscard]] std::string problem() const {
     if (std::string text = source_problem(source); !text.empty()) return text;
     if (divisor_count == source.size()) return {};
-    return message("preconditioned: ", divisor_count, " divisors for ", source.size(), " elements; give one an element");
+    return message("preconditioned: ", divisor_count, " divisors for ", source.size(),
+                   " elements; give one an element");
   }
 
   void add_squared_norms(samples range, double* squared_norms, workspace& scratch) const {

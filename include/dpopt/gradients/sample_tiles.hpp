@@ -4,8 +4,8 @@
 /// Both questions of a source answered from copy_sample alone, tile by tile: for sources that combine others (tied,
 /// units, preconditioned) and those that can only write a gradient out (callback).
 ///
-/// The norm is taken of the very numbers that are added, rounding included, so that it stays a bound also where the parts
-/// of a gradient cancel: contributions of two large parts with a small sum must not be added one after the other.
+/// The norm is taken of the very numbers that are added, rounding included, so that it stays a bound also where the
+/// parts of a gradient cancel: contributions of two large parts with a small sum must not be added one after the other.
 #pragma once
 
 #include "dpopt/gradients/per_sample_gradients.hpp"

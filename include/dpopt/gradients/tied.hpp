@@ -15,7 +15,7 @@
 namespace dpopt {
 
 /// A + B for each sample; more uses nest: tied{tied{a, b}, c}. Both must hold the same samples in the same order and
-/// have the parameter's size, which gradient_ready checks (numbers of samples are private, so no message holds them). Clipping the uses one by one, or adding the squares of their
+/// have the parameter's size, which gradient_ready checks. Clipping the uses one by one, or adding the squares of their
 /// norms, would let a sample add up to twice its bound.
 /// Cost: every sample's gradient is written out tile by tile, once for the norm and once for the sum.
 template <SampleAccess A, SampleAccess B>
@@ -25,17 +25,22 @@ struct tied {
 
   [[nodiscard]] isize batch() const noexcept { return first_use.batch(); }
   [[nodiscard]] isize size() const noexcept { return first_use.size(); }
-  [[nodiscard]] isize block() const noexcept { return std::max<isize>(1, std::min(first_use.block(), second_use.block())); }
-  [[nodiscard]] isize sample_tile() const { return std::max(dpopt::sample_tile(first_use), dpopt::sample_tile(second_use)); }
+  [[nodiscard]] isize block() const noexcept {
+    return std::max<isize>(1, std::min(first_use.block(), second_use.block()));
+  }
+  [[nodiscard]] isize sample_tile() const {
+    return std::max(dpopt::sample_tile(first_use), dpopt::sample_tile(second_use));
+  }
 
+  /// Says nothing of numbers of samples, which are private.
   [[nodiscard]] std::string problem() const {
     std::string text = source_problem(first_use);
     if (text.empty()) text = source_problem(second_use);
     if (text.empty() && first_use.batch() != second_use.batch())
       text = "tied: the two uses hold different numbers of samples; give both the same samples in the same order";
     if (text.empty() && first_use.size() != second_use.size())
-      text = message("tied: the first use holds ", first_use.size(), " elements a sample, the second ", second_use.size(),
-                     "; both must have the parameter's shape");
+      text = message("tied: the first use holds ", first_use.size(), " elements a sample, the second ",
+                     second_use.size(), "; both must have the parameter's shape");
     return text;
   }
 

@@ -2,7 +2,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /// @file
 /// Units of privacy made of several records: all records of a user (user-level privacy, McMahan et al. 2018, arXiv
-/// 1710.06963), or K augmented views of one sample, averaged before clipping (De et al. 2022, arXiv 2204.13650, sec. 3.4).
+/// 1710.06963), or K augmented views of one sample, averaged before clipping (De et al. 2022, arXiv 2204.13650,
+/// "augmentation multiplicity").
 #pragma once
 
 #include "dpopt/gradients/linear_weight.hpp"
@@ -17,16 +18,17 @@
 
 namespace dpopt {
 
-/// View of a source as units: the gradient of unit u is `scale` times the SUM of its records' gradients, and that is what
-/// is clipped: a unit adds at most the bound, however many records it has. begin() is told the number of units, and its
-/// weights are one a unit. An empty unit has gradient zero; a NaN in one record drops its unit.
+/// View of a source as units: the gradient of unit u is `scale` times the SUM of its records' gradients, and that is
+/// what is clipped: a unit adds at most the bound, however many records it has. begin() is told the number of units,
+/// and its weights are one a unit. An empty unit has gradient zero; a NaN in one record drops its unit.
 ///
-/// All records of a unit belong in one microbatch of a step on one rank: what arrives in two is two units to the clipper.
-/// `scale` is one public number for all units, such as 1/K.
+/// All records of a unit belong in one microbatch of a step on one rank: what arrives in two is two units to the
+/// clipper. `scale` is one public number for all units, such as 1/K.
 template <SampleAccess S>
 struct units {
   S records;
-  const isize* offsets = nullptr; ///< [count + 1]: unit u holds records offsets[u] to offsets[u + 1]; null: `each` of them
+  /// [count + 1]: unit u holds the records from offsets[u] to before offsets[u + 1]; null: `each` of them.
+  const isize* offsets = nullptr;
   isize count = 0;
   isize each = 1;
   double scale = 1;
@@ -37,7 +39,8 @@ struct units {
 
   /// Every unit holds `records_each` records, one after the other.
   units(S source, isize records_each, double sum_scale)
-      : records(source), count(records_each > 0 ? source.batch() / records_each : 0), each(records_each), scale(sum_scale) {}
+      : records(source), count(records_each > 0 ? source.batch() / records_each : 0), each(records_each),
+        scale(sum_scale) {}
 
   [[nodiscard]] isize batch() const noexcept { return count; }
   [[nodiscard]] isize size() const noexcept { return records.size(); }

@@ -27,24 +27,24 @@
 
 namespace dpopt {
 
-/// banded(square_root_coefficients(b)), banded(optimal_banded(plan, b)). State is what the past is kept in: banded<float>
-/// halves the memory and is fit for sums in float only.
+/// banded(square_root_coefficients(b)), banded(optimal_banded(plan, b)). State is what the past is kept in:
+/// banded<float> halves the memory and is fit for sums in float only.
 template <std::floating_point State = double>
 class banded {
 public:
   using state_type = State;
 
   /// @param coefficients c_0 .. c_{b-1}, c_0 > 0.
-  /// @param unit_columns Divide each column of C by its norm: the last b - 1 columns of a finite run are shorter, which wastes
-  ///   noise on the last releases. Needs one participation, or a separation of b or more.
+  /// @param unit_columns Divide each column of C by its norm: the last b - 1 columns of a finite run are shorter, which
+  ///   wastes noise on the last releases. Needs one participation, or a separation of b or more.
   explicit banded(std::vector<double> coefficients, bool unit_columns = false)
       : c_(std::move(coefficients)), unit_columns_(unit_columns) {}
 
   void validate(const run_plan& plan) {
     detail::require_coefficients("banded", c_);
     if (unit_columns_ && plan.most_participations() > 1 && plan.separation < c_.size())
-      throw invalid_argument(message("banded: unit columns need a separation of the ", c_.size(), " bands or more, not ",
-                                     plan.separation));
+      throw invalid_argument(message("banded: unit columns need a separation of the ", c_.size(),
+                                     " bands or more, not ", plan.separation));
     rows_ = plan.releases;
   }
 
@@ -79,7 +79,8 @@ public:
     DPOPT_NO_CONTRACT_BLOCK
     for (std::size_t k = 1; k < c_.size(); ++k) {
       const auto weight = static_cast<State>(c_[k]);
-      const State* const past = past_[(newest_ + past_.size() - k) % past_.size()].data() + first; // k = b - 1: the oldest
+      const State* const past =
+          past_[(newest_ + past_.size() - k) % past_.size()].data() + first; // k = b - 1: the oldest
       for (isize i = 0; i < count; ++i) fresh[i] -= weight * past[i];
     }
     const auto diagonal = static_cast<State>(c_[0]);
@@ -103,7 +104,8 @@ public:
   [[nodiscard]] std::string describe() const {
     fingerprint digest;
     for (const double c : c_) digest.add(c);
-    return message("banded(", c_.size(), unit_columns_ ? " bands, unit columns" : " bands", ", digest ", digest.value(), ")");
+    return message("banded(", c_.size(), unit_columns_ ? " bands, unit columns" : " bands", ", digest ", digest.value(),
+                   ")");
   }
 
 private:

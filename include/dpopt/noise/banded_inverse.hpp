@@ -93,7 +93,8 @@ class stored_banded_inverse : public detail::inverse_bands {
 public:
   using state_type = State;
 
-  explicit stored_banded_inverse(std::vector<double> w) : inverse_bands(std::move(w), "stored_banded_inverse"), terms_(w_.size()) {}
+  explicit stored_banded_inverse(std::vector<double> w)
+      : inverse_bands(std::move(w), "stored_banded_inverse"), terms_(w_.size()) {}
 
   /// Kept vectors of the model's size.
   [[nodiscard]] isize vectors() const noexcept { return std::ssize(w_); }

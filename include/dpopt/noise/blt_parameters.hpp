@@ -27,14 +27,17 @@ struct blt_parameters {
   /// @throw invalid_argument naming what is wrong.
   void validate() const {
     if (decay.size() != scale.size())
-      throw invalid_argument(message("blt_parameters: ", decay.size(), " decays but ", scale.size(), " scales; give one each a buffer"));
+      throw invalid_argument(
+          message("blt_parameters: ", decay.size(), " decays but ", scale.size(), " scales; give one each a buffer"));
     for (std::size_t j = 0; j < decay.size(); ++j) {
       if (!(decay[j] > -1 && decay[j] <= 1))
         throw invalid_argument(message("blt_parameters: decay ", j, " is ", decay[j], "; give a number in (-1, 1]"));
       if (!std::isfinite(scale[j]) || scale[j] == 0 || (scale[j] > 0) != (scale[0] > 0))
-        throw invalid_argument(message("blt_parameters: scale ", j, " is ", scale[j], "; give numbers of one sign, none 0"));
+        throw invalid_argument(
+            message("blt_parameters: scale ", j, " is ", scale[j], "; give numbers of one sign, none 0"));
       for (std::size_t i = 0; i < j; ++i)
-        if (decay[i] == decay[j]) throw invalid_argument(message("blt_parameters: decays ", i, " and ", j, " are equal; merge the buffers"));
+        if (decay[i] == decay[j])
+          throw invalid_argument(message("blt_parameters: decays ", i, " and ", j, " are equal; merge the buffers"));
     }
   }
 };
@@ -99,16 +102,18 @@ struct blt_parameters {
   return out;
 }
 
-/// The BLT nearest to the square root of the prefix sum matrix by the rational approximation of sqrt(1 - x) of the paper
-/// (proposition 4.5), its decays scaled so that the largest is at most `greatest_decay`. A good start for
+/// The BLT nearest to the square root of the prefix sum matrix by the rational approximation of sqrt(1 - x) of the
+/// paper (proposition 4.5), its decays scaled so that the largest is at most `greatest_decay`. A good start for
 /// optimal_blt(), which fits a number of releases and is better.
 /// @param buffers 1 to 12 (beyond, decays can no longer be told from 1).
 [[nodiscard]] inline blt_parameters square_root_blt(isize buffers, double greatest_decay = 0.999999) {
-  if (buffers < 1 || buffers > 12) throw invalid_argument(message("square_root_blt: buffers is ", buffers, "; give 1 to 12"));
+  if (buffers < 1 || buffers > 12)
+    throw invalid_argument(message("square_root_blt: buffers is ", buffers, "; give 1 to 12"));
   if (!(greatest_decay > 0 && greatest_decay <= 1))
     throw invalid_argument(message("square_root_blt: greatest_decay is ", greatest_decay, "; give a number in (0, 1]"));
   const isize upper = (buffers + 1) / 2;
-  const double stride = 1.6 * std::numbers::pi / std::sqrt(2 * (static_cast<double>(upper) + 1)); // 1.6: resolution of the grid
+  const double stride =
+      1.6 * std::numbers::pi / std::sqrt(2 * (static_cast<double>(upper) + 1)); // 1.6: resolution of the grid
   blt_parameters noising;
   double constant = 0;
   for (isize k = -upper; k < buffers - upper; ++k) { // one place towards 1 from the symmetric choice

@@ -4,16 +4,17 @@
 /// Correlated noise (the DP-FTRL family): a decorator of an addressable Gaussian mechanism by a strategy.
 ///
 /// The release of row t gets x_t = (C^-1 z)_t, where z is the base's independent noise and C, lower triangular, the
-/// strategy: part of a release's noise is taken back by later ones, so that sums of releases (the parameters) carry less
-/// of it. All releases together are ONE Gaussian mechanism on C g (Denisov, McMahan, Rush, Smith and Thakurta 2022,
-/// arXiv:2202.08312: also when a gradient depends on what was released before), with the sensitivity of C under the plan.
+/// strategy: part of a release's noise is taken back by later ones, so that sums of releases (the parameters) carry
+/// less of it. All releases together are ONE Gaussian mechanism on C g (Denisov, McMahan, Rush, Smith and Thakurta
+/// 2022, arXiv:2202.08312: also when a gradient depends on what was released before), with the sensitivity of C under
+/// the plan.
 ///
 /// - The base's noise_multiplier is that of the whole run: std of z over the sensitivity of C g. The accountant is told
 ///   it once, at the first release, as one event without sampling.
 /// - What is kept is in units of z, never of the gradients: add() scales by the std of the moment. With bounds that
 ///   change between releases (from public outputs), g_t over its bound is what the mechanism protects.
-/// - Rows and numbers of the stream are counted apart. A step that fails before its reduction was agreed releases nothing: it
-///   takes a number of the stream and no row. From start_row() on the row is taken, whatever happens then.
+/// - Rows and numbers of the stream are counted apart. A step that fails before its reduction was agreed releases
+///   nothing: it takes a number of the stream and no row. From start_row() on the row is taken, whatever happens then.
 /// - Every rank that went through the same rows adds the same noise; none is ever added before the reduction.
 #pragma once
 
@@ -47,10 +48,12 @@ class correlated {
   static_assert(AddressableNoise<Base> && (NoiseMechanism<Base, float> || NoiseMechanism<Base, double>),
                 "dpopt: correlated noise is made of independent real numbers at addresses; use counter_gaussian or "
                 "secure_gaussian inside.");
-  static_assert(!FollowsSteps<Base> && !CorrelatedNoise<Base>,
-                "dpopt: correlated noise is one mechanism over the whole run: no schedule and no second correlation inside.");
-  static_assert(RegeneratingStrategy<Strategy> || StoringStrategy<Strategy>,
-                "dpopt: the strategy satisfies neither RegeneratingStrategy nor StoringStrategy (see noise/strategy.hpp).");
+  static_assert(
+      !FollowsSteps<Base> && !CorrelatedNoise<Base>,
+      "dpopt: correlated noise is one mechanism over the whole run: no schedule and no second correlation inside.");
+  static_assert(
+      RegeneratingStrategy<Strategy> || StoringStrategy<Strategy>,
+      "dpopt: the strategy satisfies neither RegeneratingStrategy nor StoringStrategy (see noise/strategy.hpp).");
 
 public:
   using role = roles::noise;
@@ -86,8 +89,8 @@ public:
   [[nodiscard]] std::string describe() const {
     std::string inside = "noise";
     if constexpr (requires { base_.describe(); }) inside = base_.describe();
-    return message("correlated(", inside, ", multiplier of the run ", run_multiplier(), ", ", strategy_.describe(), ", ",
-                   plan_.describe(), ")");
+    return message("correlated(", inside, ", multiplier of the run ", run_multiplier(), ", ", strategy_.describe(),
+                   ", ", plan_.describe(), ")");
   }
 
   /// @param sizes Elements of each parameter. @param side_scalars Numbers of purpose side_scalars, parameter 0.
@@ -115,12 +118,14 @@ public:
     if (largest_ == 0) return;
     number last{};
     const std::size_t parameters = std::max<std::size_t>(1, starts_.size() - 2);
-    base_.add({purpose::gradient, 0, step, static_cast<std::uint32_t>(parameters - 1), static_cast<std::uint64_t>(largest_ - 1)},
+    base_.add({purpose::gradient, 0, step, static_cast<std::uint32_t>(parameters - 1),
+               static_cast<std::uint64_t>(largest_ - 1)},
               1.0, &last, 1);
   }
 
   /// Opens the next row: until the next call, add() adds its noise. Fresh numbers come from the base at `step`.
-  /// @throw as require_row() does, with the row not taken.
+  /// @throw as require_row() does, with the row not taken. When the base fails within the row, the row is taken and the
+  ///   mechanism of no more use.
   void start_row(std::uint64_t step) {
     require_row(step);
     ready_ = false; // for good, if the base throws: the past is then lost
@@ -128,7 +133,8 @@ public:
     step_ = step;
     ++rows_;
     if constexpr (StoringStrategy<Strategy>) {
-      for (std::size_t p = 0; p + 2 < starts_.size(); ++p) draw({purpose::gradient, 0, step, static_cast<std::uint32_t>(p), 0}, p);
+      for (std::size_t p = 0; p + 2 < starts_.size(); ++p)
+        draw({purpose::gradient, 0, step, static_cast<std::uint32_t>(p), 0}, p);
       draw({purpose::side_scalars, 0, step, 0, 0}, starts_.size() - 2);
     }
     ready_ = true;
@@ -195,15 +201,17 @@ private:
   [[nodiscard]] isize place_of(const address& where, isize count) const {
     require_state();
     if (rows_ == 0 || where.step != step_)
-      throw state_error(message("correlated noise was asked for step ", where.step, ", which is not that of the open row"));
+      throw state_error(
+          message("correlated noise was asked for step ", where.step, ", which is not that of the open row"));
     const bool side = where.what == purpose::side_scalars;
     const std::size_t parameters = starts_.size() - 2;
     const bool known = side ? where.parameter == 0 : where.what == purpose::gradient && where.parameter < parameters;
     const std::size_t at = side ? parameters : where.parameter;
-    if (!known || where.lane != 0 || where.element + static_cast<std::uint64_t>(count) >
-                                         static_cast<std::uint64_t>(starts_[at + 1] - starts_[at]))
-      throw invalid_argument(message("correlated noise: parameter ", where.parameter, ", lane ", where.lane, ", elements ",
-                                     where.element, " to ", where.element + static_cast<std::uint64_t>(count),
+    if (!known || where.lane != 0 ||
+        where.element + static_cast<std::uint64_t>(count) > static_cast<std::uint64_t>(starts_[at + 1] - starts_[at]))
+      throw invalid_argument(message("correlated noise: parameter ", where.parameter, ", lane ", where.lane,
+                                     ", elements ", where.element, " to ",
+                                     where.element + static_cast<std::uint64_t>(count),
                                      " are not among the bound ones, or not for gradients after the reduction"));
     return starts_[at] + static_cast<isize>(where.element);
   }

@@ -5,8 +5,9 @@
 ///
 /// Satisfied by counter_gaussian (default), secure_gaussian and hardened_gaussian (dpopt::sodium), seed_gaussian,
 /// sequential_gaussian, and correlated around one of them. Privacy contract: `add(where, std, x, n)` adds independent
-/// noise to each x[i], N(0, std^2) or the kind that the mechanism names; two calls with addresses that differ in any field
-/// (CorrelatedNoise: in any but the step) draw independent numbers; std is already multiplier x sensitivity in units of x.
+/// noise to each x[i], N(0, std^2) or the kind that the mechanism names; two calls with addresses that differ in any
+/// field (CorrelatedNoise: in any but the step) draw independent numbers; std is already multiplier x sensitivity in
+/// units of x.
 #pragma once
 
 #include "dpopt/core/types.hpp"
@@ -52,18 +53,17 @@ concept DiscreteNoise = noise_kind_of<N> == noise_kind::discrete_gaussian;
 
 /// A mechanism whose numbers are a pure function of (secret, address): any rank can draw any part, in any order.
 template <class N>
-concept AddressableNoise = requires {
-  requires N::addressable;
-};
+concept AddressableNoise = requires { requires N::addressable; };
 
 /// Noise that depends on that of earlier releases: one Gaussian mechanism over a declared run. Satisfied by correlated.
 ///
-/// Privacy contract: multiplier() is the std of the numbers underneath over the sensitivity of one release; the releases
-/// of a run together cost one Gaussian mechanism with run_multiplier(), without amplification by sampling. A release is
-/// one row: start_row() opens the next, and add() adds the noise of the open row in any split. add() may be called after
-/// the reduction only, since a row cannot be taken back.
+/// Privacy contract: multiplier() is the std of the numbers underneath over the sensitivity of one release; the
+/// releases of a run together cost one Gaussian mechanism with run_multiplier(), without amplification by sampling. A
+/// release is one row: start_row() opens the next, and add() adds the noise of the open row in any split. add() may be
+/// called after the reduction only, since a row cannot be taken back.
 template <class N>
-concept CorrelatedNoise = requires(N n, const N k, std::span<const isize> sizes, isize side_scalars, std::uint64_t step) {
+concept CorrelatedNoise = requires(N n, const N k, std::span<const isize> sizes, isize side_scalars,
+                                   std::uint64_t step) {
   n.bind(sizes, side_scalars); // once, after validate(): elements of each parameter, numbers of purpose side_scalars
   n.require_row(step);         // throws what start_row(step) would, changing nothing: more rows than declared, ...
   n.start_row(step);           // a release will follow for certain; `step` was never used before
@@ -74,7 +74,7 @@ concept CorrelatedNoise = requires(N n, const N k, std::span<const isize> sizes,
 /// A mechanism whose ranks must share a secret: the root draws it (`draw_secret`), everyone gets a copy of the bytes.
 template <class N>
 concept SharesSecret = requires(N n, const N k) {
-  n.draw_secret(); // root only; a no-op when the user gave a seed
+  n.draw_secret();                                      // root only; a no-op when the user gave a seed
   { n.secret() } -> std::same_as<std::span<std::byte>>; // fixed length on every rank; never print it
   { k.reproducible() } -> std::same_as<bool>;           // true when a user-given seed makes the noise predictable
 };

@@ -3,8 +3,8 @@
 /// @file
 /// What a run with correlated noise declares beforehand: its releases and in how many of them a record may take part.
 ///
-/// The number of releases is enforced: one more is refused. Participation is the trainer's promise, as nothing here sees
-/// which records a batch holds; the sensitivity, and so every epsilon, rests on it. The promise must hold for each
+/// The number of releases is enforced: one more is refused. Participation is the trainer's promise, as nothing here
+/// sees which records a batch holds; the sensitivity, and so every epsilon, rests on it. The promise must hold for each
 /// record by itself: whether it takes part in a release may not depend on other records, so the relation to use is
 /// zero_out or replace_one (add_remove where membership is drawn record by record, as from a hash of the record).
 #pragma once
@@ -48,8 +48,10 @@ struct run_plan {
   void validate() const {
     constexpr std::uint64_t most = std::uint64_t{1} << 26; // the sensitivity takes time and memory of this order
     if (releases == 0 || releases > most)
-      throw invalid_argument(message("run_plan: releases is ", releases, "; declare how many there will be, 1 to ", most));
-    if (separation == 0) throw invalid_argument("run_plan: separation is 0; 1 lets a record take part in every release");
+      throw invalid_argument(
+          message("run_plan: releases is ", releases, "; declare how many there will be, 1 to ", most));
+    if (separation == 0)
+      throw invalid_argument("run_plan: separation is 0; 1 lets a record take part in every release");
     if (participations == 0) throw invalid_argument("run_plan: participations is 0; give 1 or more");
   }
 

@@ -3,12 +3,12 @@
 /// @file
 /// The strategies of correlated noise: a lower triangular C with a way to compute a row of C^-1 z at a time.
 ///
-/// RegeneratingStrategy: the row is a short sum of fresh numbers of this and earlier rows, which an addressable base draws
-/// again when they are needed; nothing of the model's size is kept. Satisfied by banded_inverse and tree.
+/// RegeneratingStrategy: the row is a short sum of fresh numbers of this and earlier rows, which an addressable base
+/// draws again when they are needed; nothing of the model's size is kept. Satisfied by banded_inverse and tree.
 /// StoringStrategy: vectors of the model's size are kept. Satisfied by banded, blt and stored_banded_inverse.
 ///
-/// Sensitivity contract: sensitivity(plan) bounds the L2 distance of C g for all g that differ in one record of norm 1 a
-/// release, in any releases that the plan allows. It belongs to C, never to its inverse.
+/// Sensitivity contract: sensitivity(plan) bounds the L2 distance of C g for all g that differ in one record of norm 1
+/// a release, in any releases that the plan allows. It belongs to C, never to its inverse.
 #pragma once
 
 #include "dpopt/core/types.hpp"
@@ -35,15 +35,15 @@ struct stored_term {
 };
 
 template <class S>
-concept NoiseStrategy =
-    std::copyable<S> && requires(S s, const S k, const run_plan& plan, std::uint64_t step, void (*visit)(std::span<std::byte>)) {
-      s.validate(plan);                                  // once, first; throws invalid_argument
-      { k.sensitivity(plan) } -> std::same_as<double>;   // of C
-      s.start_row(step);                                 // the next row, whose fresh numbers are the base's at `step`
-      { k.row_norm() } -> std::same_as<double>;          // of this row of C^-1
-      s.visit_state(visit);                              // what the next rows depend on
-      { k.describe() } -> std::same_as<std::string>;     // compared between ranks
-    };
+concept NoiseStrategy = std::copyable<S> && requires(S s, const S k, const run_plan& plan, std::uint64_t step,
+                                                     void (*visit)(std::span<std::byte>)) {
+  s.validate(plan);                                // once, first; throws invalid_argument
+  { k.sensitivity(plan) } -> std::same_as<double>; // of C
+  s.start_row(step);                               // the next row, whose fresh numbers are the base's at `step`
+  { k.row_norm() } -> std::same_as<double>;        // of this row of C^-1
+  s.visit_state(visit);                            // what the next rows depend on
+  { k.describe() } -> std::same_as<std::string>;   // compared between ranks
+};
 
 template <class S>
 concept RegeneratingStrategy = NoiseStrategy<S> && requires(const S k) {

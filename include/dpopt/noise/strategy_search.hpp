@@ -3,9 +3,9 @@
 /// @file
 /// Coefficients that minimize error x sensitivity^2 of prefix sums for a plan: what a strategy costs at given privacy.
 ///
-/// A search costs up to seconds for tens of thousands of releases, and its last bits depend on the compiler: run it once,
-/// and give all ranks the same numbers (they compare them). Any outcome is private: the sensitivity is computed from the
-/// coefficients that are used, so that a bad optimum costs accuracy only.
+/// A search costs up to seconds for tens of thousands of releases, and its last bits depend on the compiler: run it
+/// once, and give all ranks the same numbers (they compare them). Any outcome is private: the sensitivity is computed
+/// from the coefficients that are used, so that a bad optimum costs accuracy only.
 #pragma once
 
 #include "dpopt/core/error.hpp"
@@ -104,7 +104,8 @@ std::vector<double> minimize(F&& f, std::vector<double> x) {
       const double yhy = dot(y, hy);
       for (std::size_t i = 0; i < n; ++i)
         for (std::size_t j = 0; j < n; ++j)
-          inverse_hessian[i][j] += (1 + yhy / curvature) * s[i] * s[j] / curvature - (hy[i] * s[j] + s[i] * hy[j]) / curvature;
+          inverse_hessian[i][j] +=
+              (1 + yhy / curvature) * s[i] * s[j] / curvature - (hy[i] * s[j] + s[i] * hy[j]) / curvature;
       fresh = false;
     }
     const bool settled = value - next_value <= 1e-12 * std::abs(value);
@@ -120,7 +121,8 @@ std::vector<double> minimize(F&& f, std::vector<double> x) {
 
 /// Coefficients for banded() with the least loss, of norm 1. Starts from the square root. O(releases x bands^2) a turn.
 /// @param bands 1 to 512 and at most the releases; with bands <= separation participations do not matter.
-[[nodiscard]] inline std::vector<double> optimal_banded(const run_plan& plan, isize bands, prefix_error kind = prefix_error::mean) {
+[[nodiscard]] inline std::vector<double> optimal_banded(const run_plan& plan, isize bands,
+                                                        prefix_error kind = prefix_error::mean) {
   plan.validate();
   if (bands < 1 || bands > 512) throw invalid_argument(message("optimal_banded: bands is ", bands, "; give 1 to 512"));
   bands = std::min(bands, static_cast<isize>(plan.releases));
@@ -144,7 +146,8 @@ std::vector<double> minimize(F&& f, std::vector<double> x) {
 
 /// Parameters for blt() with the least loss, all scales above 0 and decays in (0, 1). O(releases x buffers^2) a turn.
 /// @param buffers 1 to 8.
-[[nodiscard]] inline blt_parameters optimal_blt(const run_plan& plan, isize buffers, prefix_error kind = prefix_error::max) {
+[[nodiscard]] inline blt_parameters optimal_blt(const run_plan& plan, isize buffers,
+                                                prefix_error kind = prefix_error::max) {
   plan.validate();
   if (buffers < 1 || buffers > 8) throw invalid_argument(message("optimal_blt: buffers is ", buffers, "; give 1 to 8"));
   const double horizon = 1 - 1 / (static_cast<double>(plan.releases) + 1); // slower decays are not seen

@@ -5,8 +5,8 @@
 /// sensitivity and what they leave of noise in prefix sums.
 ///
 /// A strategy C stands for noise x = C^-1 z with z independent: the releases g_t + x_t reveal no more than C g + z. So
-/// privacy is a matter of C (its sensitivity), accuracy one of its inverse. Only the shape of C counts: twice C has twice
-/// the sensitivity and half the noise.
+/// privacy is a matter of C (its sensitivity), accuracy one of its inverse. Only the shape of C counts: twice C has
+/// twice the sensitivity and half the noise.
 #pragma once
 
 #include "dpopt/core/error.hpp"
@@ -29,20 +29,23 @@ namespace dpopt {
 /// 1, 1/2, 3/8, ... c_k = c_{k-1} (2 k - 1) / (2 k). Best for one participation; its first b for b bands.
 [[nodiscard]] inline std::vector<double> square_root_coefficients(isize count) {
   std::vector<double> c(static_cast<std::size_t>(std::max<isize>(count, 0)), 1.0);
-  for (std::size_t k = 1; k < c.size(); ++k) c[k] = c[k - 1] * (2 * static_cast<double>(k) - 1) / (2 * static_cast<double>(k));
+  for (std::size_t k = 1; k < c.size(); ++k)
+    c[k] = c[k - 1] * (2 * static_cast<double>(k) - 1) / (2 * static_cast<double>(k));
   return c;
 }
 
-/// Its inverse: 1, -1/2, -1/8, -1/16, ... w_k = w_{k-1} (2 k - 3) / (2 k). The first b are the banded inverse square root
-/// (Kalinin, McKenna, Upadhyay and Lampert 2025, arXiv:2505.12128).
+/// Its inverse: 1, -1/2, -1/8, -1/16, ... w_k = w_{k-1} (2 k - 3) / (2 k). The first b are the banded inverse square
+/// root (Kalinin, McKenna, Upadhyay and Lampert 2025, arXiv:2505.12128).
 [[nodiscard]] inline std::vector<double> inverse_square_root_coefficients(isize count) {
   std::vector<double> w(static_cast<std::size_t>(std::max<isize>(count, 0)), 1.0);
-  for (std::size_t k = 1; k < w.size(); ++k) w[k] = w[k - 1] * (2 * static_cast<double>(k) - 3) / (2 * static_cast<double>(k));
+  for (std::size_t k = 1; k < w.size(); ++k)
+    w[k] = w[k - 1] * (2 * static_cast<double>(k) - 3) / (2 * static_cast<double>(k));
   return w;
 }
 
 /// First `count` coefficients of the inverse; c is continued by zeros. O(count x c.size()). c[0] is not 0.
-[[nodiscard]] DPOPT_NO_CONTRACT inline std::vector<double> inverse_coefficients(std::span<const double> c, isize count) {
+[[nodiscard]] DPOPT_NO_CONTRACT inline std::vector<double> inverse_coefficients(std::span<const double> c,
+                                                                                isize count) {
   DPOPT_NO_CONTRACT_BLOCK
   std::vector<double> w(static_cast<std::size_t>(std::max<isize>(count, 0)));
   for (std::size_t t = 0; t < w.size(); ++t) {
@@ -69,10 +72,10 @@ namespace dpopt {
 /// Largest L2 distance of C g between data sets that differ in one record of norm 1 a release, over what the plan lets
 /// it take part in; c is continued by zeros. Rounded up.
 ///
-/// Exact for one participation (norm of the first column), for a cyclic plan with c >= 0 (the first record of the period
-/// is the worst, as all later ones see the same column cut off), and for a separation with c >= 0 and not increasing
-/// (Kalinin and Lampert 2024, arXiv:2405.13763, theorem 2: participations as early and as close as allowed). Otherwise
-/// an upper bound: the same for |c|, raised to the least sequence that does not increase.
+/// Exact for one participation (norm of the first column), for a cyclic plan with c >= 0 (the first record of the
+/// period is the worst, as all later ones see the same column cut off), and for a separation with c >= 0 and not
+/// increasing (Kalinin and Lampert 2024, arXiv:2405.13763, theorem 2: participations as early and as close as allowed).
+/// Otherwise an upper bound: the same for |c|, raised to the least sequence that does not increase.
 [[nodiscard]] DPOPT_NO_CONTRACT inline double toeplitz_sensitivity(std::span<const double> c, const run_plan& plan) {
   DPOPT_NO_CONTRACT_BLOCK
   const std::size_t n = plan.releases;
@@ -100,10 +103,13 @@ namespace dpopt {
 namespace detail {
 /// @throw invalid_argument unless the coefficients are finite and the first is above 0.
 inline void require_coefficients(std::string_view strategy, std::span<const double> c) {
-  if (c.empty()) throw invalid_argument(message(strategy, ": there are no coefficients; give the first column of the matrix"));
+  if (c.empty())
+    throw invalid_argument(message(strategy, ": there are no coefficients; give the first column of the matrix"));
   for (std::size_t k = 0; k < c.size(); ++k)
-    if (!std::isfinite(c[k])) throw invalid_argument(message(strategy, ": coefficient ", k, " is ", c[k], "; give finite numbers"));
-  if (!(c[0] > 0)) throw invalid_argument(message(strategy, ": coefficient 0 is ", c[0], "; the diagonal must be above 0"));
+    if (!std::isfinite(c[k]))
+      throw invalid_argument(message(strategy, ": coefficient ", k, " is ", c[k], "; give finite numbers"));
+  if (!(c[0] > 0))
+    throw invalid_argument(message(strategy, ": coefficient 0 is ", c[0], "; the diagonal must be above 0"));
 }
 } // namespace detail
 

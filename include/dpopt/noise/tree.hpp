@@ -5,15 +5,16 @@
 /// Dwork, Naor, Pitassi and Rothblum 2010): a prefix sum of c releases is the sum of one node for each bit of c that is
 /// set, and carries their noise.
 ///
-/// In prefix sums only left children and roots are ever used, and of these exactly one ends at each release: the one that
-/// covers the releases (c - 2^l, c], where 2^l is the lowest bit of c. So a node's noise is z_c, drawn at its end, and
+/// In prefix sums only left children and roots are ever used, and of these exactly one ends at each release: the one
+/// that covers the releases (c - 2^l, c], where 2^l is the lowest bit of c. So a node's noise is z_c, drawn at its end,
+/// and
 ///
 ///     x_c = z_c - z_{c-1} - z_{c-2} - z_{c-4} - ... - z_{c-2^(l-1)}    (2 draws a release on average)
 ///
 /// replaces the nodes below it. All is drawn again from the base's stream; what is kept is one step number a level.
 /// A restart closes the tree: its nodes stay in all later sums, and the next release is the first of a new one.
 ///
-/// When to use: to reproduce published runs, or where nobody knows the number of releases. banded and blt are better.
+/// When to use: to reproduce published runs. banded and blt leave less noise.
 #pragma once
 
 #include "dpopt/core/error.hpp"
@@ -33,7 +34,7 @@
 
 namespace dpopt {
 
-/// tree{} or tree{.restart_every = releases of a pass}.
+/// tree() or tree(releases of a pass).
 class tree {
 public:
   /// @param restart_every Releases of one tree; 0 is one tree for the whole run.
@@ -41,19 +42,21 @@ public:
 
   void validate(const run_plan& /*plan*/) const {} // every tree is one
 
-  /// Exact for one participation: the first release of a tree is in one node a level. Otherwise an upper bound: level by
-  /// level, a node of 2^l releases holds a record at most ceil(2^l / separation) times, there are only so many nodes, and
-  /// the sum of squares is largest when as many of them as possible are full.
+  /// Exact for one participation: the first release of a tree is in one node a level. Otherwise an upper bound: level
+  /// by level, a node of 2^l releases holds a record at most ceil(2^l / separation) times, there are only so many
+  /// nodes, and the sum of squares is largest when as many of them as possible are full.
   [[nodiscard]] DPOPT_NO_CONTRACT double sensitivity(const run_plan& plan) const {
     DPOPT_NO_CONTRACT_BLOCK
     const std::uint64_t n = plan.releases;
     const std::uint64_t size = restart_every_ == 0 ? n : std::min(restart_every_, n);
     double squares = 0;
     for (std::uint64_t length = 1; length <= size; length *= 2) {
-      const auto nodes_of = [&](std::uint64_t releases) { return (releases / length + 1) / 2; }; // ends at odd multiples
+      const auto nodes_of = [&](std::uint64_t releases) {
+        return (releases / length + 1) / 2;
+      }; // ends at odd multiples
       const std::uint64_t nodes = n / size * nodes_of(size) + nodes_of(n % size);
-      const std::uint64_t most = std::min(length / plan.separation + (length % plan.separation == 0 ? 0 : 1),
-                                          plan.most_participations());
+      const std::uint64_t most =
+          std::min(length / plan.separation + (length % plan.separation == 0 ? 0 : 1), plan.most_participations());
       const std::uint64_t full = std::min(plan.most_participations() / most, nodes);
       const std::uint64_t rest = full < nodes ? plan.most_participations() - full * most : 0;
       squares += static_cast<double>(full) * static_cast<double>(most) * static_cast<double>(most) +
@@ -91,8 +94,8 @@ private:
   static constexpr std::size_t levels = 64;
 
   std::uint64_t restart_every_;
-  std::uint64_t row_ = 0;                     // of the open tree, so far
-  std::array<std::uint64_t, levels> node_{};  // step of the latest node of each level
+  std::uint64_t row_ = 0;                    // of the open tree, so far
+  std::array<std::uint64_t, levels> node_{}; // step of the latest node of each level
   std::array<stream_term, levels + 1> terms_{};
   std::uint64_t count_ = 0;
 };

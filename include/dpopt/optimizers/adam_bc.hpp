@@ -8,8 +8,8 @@
 /// With g = gradient + weight_decay x, s_t the noise's standard deviation on each number of g, t = 1, 2, ...:
 ///   m = beta1 m + (1 - beta1) g,  v = beta2 v + (1 - beta2) (g^2 - s_t^2)
 ///   x -= lr / (1 - beta1^t) m / sqrt(max(v / (1 - beta2^t), floor))
-/// With one s for all steps this is the paper's: subtracting s^2 from the corrected average of g^2 is the same as from each
-/// g^2. It stays right where a schedule changes the noise.
+/// With one s for all steps this is the paper's: subtracting s^2 from the corrected average of g^2 is the same as from
+/// each g^2. It stays right where a schedule changes the noise.
 #pragma once
 
 #include "dpopt/core/error.hpp"
@@ -63,7 +63,8 @@ struct adam_bc {
   double learning_rate = 1e-3;
   double beta1 = 0.9;   ///< decay rate of the mean
   double beta2 = 0.999; ///< decay rate of the mean square
-  double floor = 5e-8;  ///< least mean square, in squared gradients; bounds a step by lr |m| / sqrt(floor). Worth a search
+  /// Least mean square, in squared gradients: no step is longer than lr |m| / sqrt(floor). Worth a search.
+  double floor = 5e-8;
   double weight_decay = 0; ///< L2: added to the gradient
   bool maximize = false;
 

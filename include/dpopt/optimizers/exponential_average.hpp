@@ -1,8 +1,9 @@
 // SPDX-FileCopyrightText: The dpopt authors
 // SPDX-License-Identifier: Apache-2.0
 /// @file
-/// Keeps an exponential moving average of the PARAMETERS beside any elementwise optimizer: noise of single steps averages
-/// out, and evaluating the average costs no privacy (Polyak averaging; De et al. 2022, arXiv 2204.13650, sec. 3.6).
+/// Keeps an exponential moving average of the PARAMETERS beside any elementwise optimizer: noise of single steps
+/// averages out, and evaluating the average costs no privacy (De et al. 2022, arXiv 2204.13650,
+/// "parameter averaging").
 ///
 /// With x_t the parameters after step t = 1, 2, ...:  average_t = sum_i decay^(t - i) x_i / sum_i decay^(t - i),
 /// which the first step makes x_1 and which needs no correction at its start: the initial values have no weight in it.

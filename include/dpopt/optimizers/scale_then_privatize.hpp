@@ -1,9 +1,9 @@
 // SPDX-FileCopyrightText: The dpopt authors
 // SPDX-License-Identifier: Apache-2.0
 /// @file
-/// The other half of the source `preconditioned`: multiplies the released gradient back, hands it to a base optimizer, and
-/// keeps the preconditioner for the next step. Scale-then-privatize (Ganesh et al. 2025, arXiv 2507.01129), with the
-/// delayed preconditioner of Li et al. 2022 (arXiv 2212.00309, alg. 1) when delay > 1.
+/// The other half of the source `preconditioned`: multiplies the released gradient back, hands it to a base optimizer,
+/// and keeps the preconditioner for the next step. Scale-then-privatize (Ganesh et al. 2025, arXiv 2507.01129), with
+/// the delayed preconditioner of Li et al. 2022 (arXiv 2212.00309, alg. 1) when delay > 1.
 ///
 /// With d the divisors of this step's sources (1 at first), h the released gradient of the divided samples:
 ///   g = d h;  Base makes its step with g;  window += g
@@ -42,7 +42,8 @@ struct scale_then_privatize_step {
     for (isize first = 0; first < n; first += tile) {
       const isize count = std::min(tile, n - first);
       T* const d = slots[BaseSlots] + first;
-      for (isize i = 0; i < count; ++i) back[static_cast<std::size_t>(i)] = d[i] == T(0) ? g[first + i] : g[first + i] * d[i];
+      for (isize i = 0; i < count; ++i)
+        back[static_cast<std::size_t>(i)] = d[i] == T(0) ? g[first + i] : g[first + i] * d[i];
       std::array<T*, BaseSlots> own{};
       for (std::size_t s = 0; s < BaseSlots; ++s) own[s] = slots[s] + first;
       base.update(x + first, back.data(), own, count);
@@ -109,9 +110,11 @@ struct scale_then_privatize {
   /// Constants of the step that follows t released ones.
   [[nodiscard]] auto at(std::uint64_t t) const {
     const std::uint64_t refreshes = (t + 1) / delay;
-    const double take = (t + 1) % delay != 0 ? 0.0 // as in exponential_average: no correction needed
-                                             : (1 - beta) / -std::expm1(std::log(beta) * static_cast<double>(refreshes));
-    return scale_then_privatize_step<decltype(base.at(t)), Base::slots>{base.at(t), 1 / static_cast<double>(delay), take, eps};
+    double take = 0;
+    if ((t + 1) % delay == 0) // as in exponential_average: needs no correction at its start
+      take = (1 - beta) / -std::expm1(std::log(beta) * static_cast<double>(refreshes));
+    return scale_then_privatize_step<decltype(base.at(t)), Base::slots>{base.at(t), 1 / static_cast<double>(delay),
+                                                                        take, eps};
   }
 };
 
