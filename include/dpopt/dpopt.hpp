@@ -97,11 +97,13 @@
 #include "dpopt/optimizers/sgd.hpp"                  // defines: sgd
 
 // Account for it.
-#include "dpopt/accounting/accountant.hpp"     // defines: Accountant, gaussian_event
-#include "dpopt/accounting/calibration.hpp"    // defines: find_noise_multiplier
-#include "dpopt/accounting/no_accountant.hpp"  // defines: no_accountant
-#include "dpopt/accounting/rdp.hpp"            // defines: rdp_subsampled_gaussian
-#include "dpopt/accounting/rdp_accountant.hpp" // defines: rdp_accountant
+#include "dpopt/accounting/accountant.hpp"               // defines: Accountant, gaussian_event
+#include "dpopt/accounting/analytic_gaussian.hpp"        // defines: analytic_gaussian_epsilon, _delta, _multiplier
+#include "dpopt/accounting/calibration.hpp"              // defines: find_noise_multiplier
+#include "dpopt/accounting/discrete_gaussian_orders.hpp" // defines: holds_for_discrete_gaussian, with the proof
+#include "dpopt/accounting/no_accountant.hpp"            // defines: no_accountant
+#include "dpopt/accounting/rdp.hpp"                      // defines: subsampled_gaussian_rdp, rdp_to_epsilon
+#include "dpopt/accounting/rdp_accountant.hpp"           // defines: rdp_accountant
 
 // Choose the batches.
 #include "dpopt/sampling/parts.hpp"           // defines: parts

@@ -23,7 +23,8 @@ double delta_by_definition(double epsilon, double s) {
   long double sum = 0;
   for (int i = 0; i <= pieces; ++i) {
     const long double x = begin + h * i;
-    const long double value = std::exp(-x * x / (2.0L * s * s)) - std::exp(epsilon - (x - 1) * (x - 1) / (2.0L * s * s));
+    const long double value =
+        std::exp(-x * x / (2.0L * s * s)) - std::exp(epsilon - (x - 1) * (x - 1) / (2.0L * s * s));
     sum += value * (i == 0 || i == pieces ? 1 : i % 2 == 1 ? 4 : 2);
   }
   return static_cast<double>(sum * h / 3 / (s * 2.506628274631000502415765L));

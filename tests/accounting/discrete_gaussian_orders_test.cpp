@@ -36,7 +36,8 @@ divergences by_definition(long double order, long double q, long double sigma, i
     more += std::exp(log_p + order * log_w);
     less += std::exp(log_p + (1 - order) * log_w);
   }
-  return {static_cast<double>(std::log(more / all) / (order - 1)), static_cast<double>(std::log(less / all) / (order - 1))};
+  return {static_cast<double>(std::log(more / all) / (order - 1)),
+          static_cast<double>(std::log(less / all) / (order - 1))};
 }
 
 rdp_accountant after(const std::vector<gaussian_event>& events, std::vector<double> orders = default_rdp_orders()) {
@@ -132,7 +133,8 @@ TEST_CASE("epsilon is above the exact one of a single discrete release") {
 }
 
 TEST_CASE("replace_one needs no sampling argument: the full divergence, at integer orders") {
-  const gaussian_event event{.noise_multiplier = 1.5, .sampling_rate = 0.1, .relation = neighbouring::replace_one, .kind = discrete};
+  const gaussian_event event{
+      .noise_multiplier = 1.5, .sampling_rate = 0.1, .relation = neighbouring::replace_one, .kind = discrete};
   CHECK(rdp_of_one(event, 3) == Approx(3 / (2 * 1.5 * 1.5)));
   CHECK(rdp_of_one(event, 2.5) == infinite);
 }
@@ -144,7 +146,8 @@ TEST_CASE("calibration for discrete noise meets the target at integer orders, wi
   const double grainy = find_noise_multiplier(target);
   CHECK(grainy >= smooth);
   CHECK(grainy <= 1.05 * smooth);
-  CHECK(after({{.noise_multiplier = grainy, .sampling_rate = 0.25, .count = 200, .kind = discrete}}).epsilon(1e-4) <= 8);
+  CHECK(after({{.noise_multiplier = grainy, .sampling_rate = 0.25, .count = 200, .kind = discrete}}).epsilon(1e-4) <=
+        8);
   CHECK(after({{.noise_multiplier = grainy * (1 - 1e-8), .sampling_rate = 0.25, .count = 200, .kind = discrete}})
             .epsilon(1e-4) > 8);
 }

@@ -46,8 +46,8 @@ constexpr double bound = 0.6;
 
 template <class Placed, class When, class C>
 auto make(const std::vector<parameter_view<double>>& views, C comm, double multiplier) {
-  return dp_optimizer(views, dp_options{.bucket_elements = 16}, per_layer{bound}, integer_grid{}, std::move(comm), Placed{}, When{},
-                      known_key{multiplier}, expected_batch{across_ranks{double{samples}}},
+  return dp_optimizer(views, dp_options{.bucket_elements = 16}, per_layer{bound}, integer_grid{}, std::move(comm),
+                      Placed{}, When{}, known_key{multiplier}, expected_batch{across_ranks{double{samples}}},
                       sgd{.learning_rate = 0.5, .momentum = 0.9});
 }
 
@@ -72,7 +72,8 @@ void has_the_same_bits_on_several_ranks() {
         toy_feeder<double> feeder;
         toy_result<double> out;
         for (isize s = 0; s < steps; ++s) {
-          feeder.feed(opt, s, uneven_share(samples, s, rank, ranks), static_cast<std::uint64_t>(100 * s + 10 * rank + 1));
+          feeder.feed(opt, s, uneven_share(samples, s, rank, ranks),
+                      static_cast<std::uint64_t>(100 * s + 10 * rank + 1));
           opt.step();
           out.released.push_back(model.all_gradients());
         }
@@ -89,7 +90,9 @@ struct still_parameter {
   std::vector<double> value, gradient, zeros;
   std::vector<parameter_view<double>> views;
 
-  explicit still_parameter(std::size_t n) : value(n), gradient(n), zeros(n) { views.push_back({"weight", value, gradient}); }
+  explicit still_parameter(std::size_t n) : value(n), gradient(n), zeros(n) {
+    views.push_back({"weight", value, gradient});
+  }
   template <class Opt>
   void step(Opt& opt) const {
     opt.begin({.samples = 1});
@@ -132,7 +135,8 @@ TEST_CASE("the release has std multiplier x sensitivity / divisor, and is a mult
 
 TEST_CASE("noise on a coarse grid is discrete: whole units only") {
   const still_parameter model(2000);
-  dp_optimizer opt(model.views, dp_options{}, flat{0.99}, integer_grid{2}, known_key{0.5}, unscaled{}, sgd{.learning_rate = 0});
+  dp_optimizer opt(model.views, dp_options{}, flat{0.99}, integer_grid{2}, known_key{0.5}, unscaled{},
+                   sgd{.learning_rate = 0});
   model.step(opt); // the unit is 1 / 4, sigma 1.98 units
   double squares = 0;
   for (const double g : model.gradient) {
@@ -183,7 +187,8 @@ TEST_CASE("a std that the sampler cannot draw is refused when the optimizer is m
   };
   CHECK_NOTHROW(with(integer_grid{}, 1000));
   CHECK_THROWS_AS(with(integer_grid{}, 3000), invalid_argument);
-  CHECK_THROWS_WITH(with(integer_grid{50, 4096}, 1), Catch::Contains("fewer fraction_bits or a smaller noise multiplier"));
+  CHECK_THROWS_WITH(with(integer_grid{50, 4096}, 1),
+                    Catch::Contains("fewer fraction_bits or a smaller noise multiplier"));
   CHECK_NOTHROW(with(integer_grid{40, 4096}, 1));
 }
 

@@ -98,10 +98,11 @@ TEST_CASE("neighbours are independent, and so are their squares") {
 
 TEST_CASE("a number at 40 scales from 0 is reachable, exactly") {
   for (const double std : {0x1p36, 0x1.8p36, 3.0}) {
-    const double t = std::exp2(std::floor(std::log2(std)) + (std == 0x1p36 ? 0 : 1)); // the scale that header's rule gives
+    const double t =
+        std::exp2(std::floor(std::log2(std)) + (std == 0x1p36 ? 0 : 1)); // the scale that header's rule gives
     const int k = static_cast<int>(std::log2(t));
     std::vector<std::uint64_t> digits = digits_of_successes(40);
-    digits.insert(digits.begin(), 0xFFFFu); // the coin of exp(-1 / t)
+    digits.insert(digits.begin(), 0xFFFFu);  // the coin of exp(-1 / t)
     scripted_words source{words_of(digits)}; // every later coin of an exponential comes up true with 0xFFFF
     source.script.insert(source.script.begin(), 1);
     exact_coin coin(source);
@@ -140,7 +141,8 @@ TEST_CASE("a std that is not positive, not finite or too wide is refused with wh
   for (const double bad : {0.0, -1.0, 0x1.0000000000001p46, std::numeric_limits<double>::infinity(),
                            std::numeric_limits<double>::quiet_NaN()})
     CHECK_THROWS_AS(discrete_gaussian::at_least(bad), dpopt::invalid_argument);
-  CHECK_THROWS_WITH(discrete_gaussian::at_least(0x1p47),
-                    "discrete_gaussian: the standard deviation is 140737488355328 grid units; use more than 0 and at most "
-                    "70368744177664: fewer fraction_bits or a smaller noise multiplier");
+  CHECK_THROWS_WITH(
+      discrete_gaussian::at_least(0x1p47),
+      "discrete_gaussian: the standard deviation is 140737488355328 grid units; use more than 0 and at most "
+      "70368744177664: fewer fraction_bits or a smaller noise multiplier");
 }

@@ -45,10 +45,18 @@ double frequency_score(std::uint64_t seed, double probability, Flip f) {
 } // namespace
 
 TEST_CASE("a coin of n / d shows the digits of n / d in base 65536, each of them exactly") {
-  // Of the 65536 first digits floor(n 65536 / d) give true, and one asks for a second digit unless d divides. That holds
-  // for the rest again, and so for ever: no probability is rounded.
-  for (const fraction& p : {fraction{1, 3}, {2, 3}, {6, 7}, {1, 10}, {1, 65537}, {65535, 65536}, {1, largest},
-                            {largest - 1, largest}, {largest / 3, largest - 1}, {0x2AAAAAAAAAAAu, 0x7FFFFFFFFFFDu}}) {
+  // Of the 65536 first digits floor(n 65536 / d) give true, and one asks for a second digit unless d divides. That
+  // holds for the rest again, and so for ever: no probability is rounded.
+  for (const fraction& p : {fraction{1, 3},
+                            {2, 3},
+                            {6, 7},
+                            {1, 10},
+                            {1, 65537},
+                            {65535, 65536},
+                            {1, largest},
+                            {largest - 1, largest},
+                            {largest / 3, largest - 1},
+                            {0x2AAAAAAAAAAAu, 0x7FFFFFFFFFFDu}}) {
     const auto [n, d] = p;
     INFO(n << " / " << d);
     const std::uint64_t certain = n * 65536 / d;
@@ -65,7 +73,8 @@ TEST_CASE("a coin of n / d shows the digits of n / d in base 65536, each of them
     CHECK(wrong == 0);
     if (rest == 0) continue;
     std::uint64_t second = 0; // true among all second digits: of the rest
-    for (std::uint64_t digit = 0; digit < 65536; ++digit) second += flip(p, {certain, digit, 0xFFFFu, 0xFFFFu}) ? 1 : 0;
+    for (std::uint64_t digit = 0; digit < 65536; ++digit)
+      second += flip(p, {certain, digit, 0xFFFFu, 0xFFFFu}) ? 1u : 0u;
     CHECK(second == rest * 65536 / d);
   }
 }
@@ -93,16 +102,19 @@ TEST_CASE("the frequency of n / d is n / d") {
   for (const fraction& p : {fraction{1, 2}, {1, 3}, {999, 1000}, {1, 1000}, {largest / 5, largest}}) {
     const double probability = static_cast<double>(p.first) / static_cast<double>(p.second);
     INFO(probability);
-    CHECK(std::abs(frequency_score(++seed, probability, [&](auto& c) { return c.bernoulli(p.first, p.second); })) < unlikely);
+    CHECK(std::abs(frequency_score(++seed, probability, [&](auto& c) { return c.bernoulli(p.first, p.second); })) <
+          unlikely);
   }
 }
 
 TEST_CASE("the frequency of exp(-n / d) is exp(-n / d)") {
   std::uint64_t seed = 200;
-  for (const fraction& p : {fraction{1, 1}, {1, 2}, {1, 3}, {9, 10}, {1, 100}, {largest / 7, largest}, {largest - 1, largest}}) {
+  for (const fraction& p :
+       {fraction{1, 1}, {1, 2}, {1, 3}, {9, 10}, {1, 100}, {largest / 7, largest}, {largest - 1, largest}}) {
     const double x = static_cast<double>(p.first) / static_cast<double>(p.second);
     INFO(x);
-    CHECK(std::abs(frequency_score(++seed, std::exp(-x), [&](auto& c) { return c.exp_minus(p.first, p.second); })) < unlikely);
+    CHECK(std::abs(frequency_score(++seed, std::exp(-x), [&](auto& c) { return c.exp_minus(p.first, p.second); })) <
+          unlikely);
   }
 }
 
@@ -111,9 +123,8 @@ TEST_CASE("the frequency of exp(-(n / d)^2 / 2) is exp(-(n / d)^2 / 2)") {
   for (const fraction& p : {fraction{1, 1}, {1, 2}, {9, 10}, {1, 10}, {largest / 3, largest}}) {
     const double x = static_cast<double>(p.first) / static_cast<double>(p.second);
     INFO(x);
-    CHECK(std::abs(frequency_score(++seed, std::exp(-x * x / 2), [&](auto& c) {
-      return c.exp_minus_half_square(p.first, p.second);
-    })) < unlikely);
+    CHECK(std::abs(frequency_score(++seed, std::exp(-x * x / 2),
+                                   [&](auto& c) { return c.exp_minus_half_square(p.first, p.second); })) < unlikely);
   }
   std::mt19937_64 source(1);
   exact_coin coin(source);

@@ -22,6 +22,17 @@ struct placement {
   [[nodiscard]] share after(int, int) const { return {1, 0}; }
 };
 static_assert(Placement<placement>);
+static_assert(!dpopt::WholePlacement<placement>); // it does not promise never to split: no discrete noise
+
+struct whole_placement : placement {
+  static constexpr bool whole = true;
+};
+static_assert(dpopt::WholePlacement<whole_placement>);
+
+struct split_placement : placement {
+  static constexpr bool whole = false;
+};
+static_assert(!dpopt::WholePlacement<split_placement>); // it says that it does split
 
 struct placement_of_mutable_before : placement {
   share before(int, int) { return {}; }
@@ -78,6 +89,22 @@ TEMPLATE_TEST_CASE("before_reduction says whether before() ever adds anything", 
   bool adds = false;
   for (int rank = 0; rank < 5; ++rank) adds = adds || TestType::before(rank, 5).std_factor > 0;
   CHECK(adds == TestType::before_reduction);
+}
+
+TEST_CASE("a whole placement draws each number once with the whole std, on any number of ranks") {
+  const auto parts = [](auto p, int ranks) {
+    double sum = 0;
+    for (int r = 0; r < ranks; ++r)
+      for (const double f : {p.before(r, ranks).std_factor, p.after(r, ranks).std_factor}) {
+        CHECK((f == 0 || f == 1));
+        sum += f;
+      }
+    return sum;
+  };
+  for (int ranks = 1; ranks <= 5; ++ranks) {
+    CHECK(parts(replicated{}, ranks) == ranks); // alike everywhere: one noise
+    CHECK(parts(root_before_reduction{}, ranks) == 1);
+  }
 }
 
 } // namespace

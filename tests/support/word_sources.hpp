@@ -42,7 +42,7 @@ struct scripted_words {
 [[nodiscard]] inline std::vector<std::uint64_t> digits_of_successes(std::size_t count) {
   std::vector<std::uint64_t> out;
   for (std::size_t i = 0; i < count; ++i) out.insert(out.end(), {0, 0xFFFFu}); // 1/2 holds, 1/3 fails: 3 is odd
-  out.push_back(0xFFFFu);                                                        // 1/2 fails: 2 is even
+  out.push_back(0xFFFFu);                                                      // 1/2 fails: 2 is even
   return out;
 }
 

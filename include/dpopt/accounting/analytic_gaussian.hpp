@@ -7,7 +7,7 @@
 ///     delta = F(a) - exp(epsilon) F(-b),    F the normal distribution.
 ///
 /// n releases at multipliers s_1 .. s_n are one release at s = (sum 1 / s_i^2)^(-1/2), so this is the least that a run
-/// without sampling can cost, also when gradients depend on earlier releases. Not for discrete noise: rdp_accountant is.
+/// without sampling can cost, also when gradients depend on earlier releases. Not for discrete noise.
 #pragma once
 
 #include "dpopt/core/error.hpp"
@@ -18,7 +18,8 @@ namespace dpopt {
 
 namespace detail {
 
-/// (1 - F(x)) / f(x), f the density of F: Mills' ratio. From 5 on by its continued fraction 1 / (x + 1 / (x + 2 / ...)).
+/// (1 - F(x)) / f(x), f the density of F: Mills' ratio. From 5 on by its continued fraction
+/// 1 / (x + 1 / (x + 2 / ...)).
 inline double mills_ratio(double x) {
   constexpr double root_half_pi = 1.25331413731550025121;
   if (x < 5) return root_half_pi * std::exp(x * x / 2) * std::erfc(x / std::sqrt(2.0));

@@ -54,8 +54,8 @@ inline double subsampled_gaussian_rdp(double order, double sampling_rate, double
   return std::min(log_moment / (order - 1), full); // sampling never costs more (joint quasi-convexity)
 }
 
-/// Divergence of one release of the event, whatever its count. Infinite where nothing is proven: for discrete noise at an
-/// order that is no integer.
+/// Divergence of one release of the event, whatever its count. Infinite where nothing is proven: for discrete noise at
+/// an order that is no integer.
 ///
 /// replace_one gets no amplification by sampling: given the sampled positions, both data sets contribute the same units
 /// save the exchanged one, so the sums differ by at most the sensitivity 2C (or not at all), and the divergence of the

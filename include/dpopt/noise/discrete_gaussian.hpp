@@ -4,17 +4,19 @@
 /// The discrete Gaussian, exactly: P(x) proportional to exp(-x^2 / (2 sigma^2)) for every integer x, by rejection from
 /// discrete_laplace (Canonne, Kamath and Steinke 2020, arXiv:2004.00010, algorithm 3). Integer arithmetic only.
 ///
-/// sigma is m 2^(k - 23) with integers m and k, so sigma^2 is rational and nothing is rounded while drawing. Proposals of
-/// scale t = 2^k are accepted with probability exp(-(|y| - sigma^2 / t)^2 / (2 sigma^2)), which holds for every t > 0;
-/// the paper takes t = floor(sigma) + 1, we the power of two that accepts most: sigma / t in [0.6875, 1.375], where 67 to
-/// 76 % are accepted (46 % for tiny sigma). With N / D = | |y| / sigma - sigma / t | = j + p, j an integer and p < 1,
+/// sigma is m 2^(k - 23) with integers m and k, so sigma^2 is rational and nothing is rounded while drawing. Proposals
+/// of scale t = 2^k are accepted with probability exp(-(|y| - sigma^2 / t)^2 / (2 sigma^2)), which holds for every t >
+/// 0; the paper takes t = floor(sigma) + 1, we the power of two that accepts most: sigma / t in [0.6875, 1.375], where
+/// 67 to 76 % are accepted (46 % for tiny sigma). With N / D = | |y| / sigma - sigma / t | = j + p, j an integer and p
+/// < 1,
 ///
 ///     exp(-(j + p)^2 / 2) = exp(-1 / 2)^(j^2) exp(-p)^j exp(-p^2 / 2),
 ///
 /// each factor a coin of its own, so that no number needs more than 64 bits.
 ///
-/// The variance is at most sigma^2 (corollary 9), and less than 1e-8 of it below when sigma >= 1.1. The time that a draw
-/// takes depends on its value, as for every rejection sampler: who can time single draws learns something about them.
+/// The variance is at most sigma^2 (corollary 9), and less than 1e-8 of it below when sigma >= 1.1. The time that a
+/// draw takes depends on its value, as for every rejection sampler: who can time single draws learns something about
+/// them.
 #pragma once
 
 #include "dpopt/core/error.hpp"
@@ -37,8 +39,10 @@ public:
   /// @param std in units of the grid. @throw invalid_argument unless 0 < std <= largest_std.
   [[nodiscard]] static discrete_gaussian at_least(double std) {
     if (!(std > 0 && std <= largest_std))
-      throw invalid_argument(message("discrete_gaussian: the standard deviation is ", std, " grid units; use more than 0 and at "
-                                     "most ", largest_std, ": fewer fraction_bits or a smaller noise multiplier"));
+      throw invalid_argument(message("discrete_gaussian: the standard deviation is ", std,
+                                     " grid units; use more than 0 and at "
+                                     "most ",
+                                     largest_std, ": fewer fraction_bits or a smaller noise multiplier"));
     int exponent = 0;
     const double fraction = std::frexp(std, &exponent); // in [1/2, 1)
     const int k = std::max(0, fraction < 0.6875 ? exponent - 1 : exponent);

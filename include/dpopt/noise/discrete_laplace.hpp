@@ -1,8 +1,8 @@
 // SPDX-FileCopyrightText: The dpopt authors
 // SPDX-License-Identifier: Apache-2.0
 /// @file
-/// The discrete Laplace distribution, exactly: P(x) proportional to exp(-|x| / t) for every integer x (Canonne, Kamath and
-/// Steinke 2020, arXiv:2004.00010, algorithm 2, whose s is 1 here). What discrete_gaussian proposes.
+/// The discrete Laplace distribution, exactly: P(x) proportional to exp(-|x| / t) for every integer x (Canonne, Kamath
+/// and Steinke 2020, arXiv:2004.00010, algorithm 2, whose s is 1 here). What discrete_gaussian proposes.
 ///
 /// Only scales t = 2^k: a uniform number below t is then k bits, with nothing to reject.
 #pragma once
@@ -33,7 +33,8 @@ template <WordSource S>
     std::uint64_t multiples = 0;
     while (coin.exp_minus(1, 1))
       if (++multiples == discrete_laplace_limits::multiples)
-        throw randomness_error("discrete_laplace: 65536 coins of probability 1/e in a row: the source of bits is broken");
+        throw randomness_error(
+            "discrete_laplace: 65536 coins of probability 1/e in a row: the source of bits is broken");
     const bool negative = (word >> 63) != 0;
     const auto size = static_cast<std::int64_t>((multiples << k) | rest);
     if (negative && size == 0) continue; // or else 0 would have two chances

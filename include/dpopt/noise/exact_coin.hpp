@@ -26,7 +26,8 @@ concept WordSource = std::uniform_random_bit_generator<S> && requires(S s) {
 template <WordSource S>
 class exact_coin {
 public:
-  static constexpr std::uint64_t largest_denominator = std::uint64_t{1} << 47; ///< so that digit x d stays within 63 bits
+  static constexpr std::uint64_t largest_denominator = std::uint64_t{1}
+                                                       << 47; ///< so that digit x d stays within 63 bits
 
   /// @param source must outlive this object.
   explicit exact_coin(S& source) : source_(source) {}
@@ -49,7 +50,8 @@ public:
   }
 
   /// True with probability exp(-n / d). 0 <= n <= d <= largest_denominator, d > 0.
-  /// The first k at which a coin of n / (d k) fails is odd with that probability; n / (d k) as two coins needs no product.
+  /// The first k at which a coin of n / (d k) fails is odd with that probability; n / (d k) as two coins needs no
+  /// product.
   [[nodiscard]] bool exp_minus(std::uint64_t n, std::uint64_t d) {
     std::uint64_t k = 1;
     while (bernoulli(n, d) && bernoulli(1, k)) ++k;

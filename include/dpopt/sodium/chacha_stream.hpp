@@ -48,11 +48,13 @@ public:
   /// @throw state_error without a key, or in a process that was forked since the key was filled.
   void require_usable() const {
     if (empty())
-      throw state_error("noise was asked for before a key was shared: call draw_secret() on the root and copy secret() to "
-                        "the other ranks");
+      throw state_error(
+          "noise was asked for before a key was shared: call draw_secret() on the root and copy secret() to "
+          "the other ranks");
     if (owner_ != process_id())
-      throw state_error("noise was asked for in a process that was forked after the key was shared: it would repeat the "
-                        "parent's noise, so construct the optimizer after fork()");
+      throw state_error(
+          "noise was asked for in a process that was forked after the key was shared: it would repeat the "
+          "parent's noise, so construct the optimizer after fork()");
   }
 
 private:

@@ -4,14 +4,16 @@
 /// The hardened level of secure mode: exact discrete Gaussian noise from a cipher, on the accumulator integer_grid.
 ///
 /// Why it holds against attacks on floating-point arithmetic (Mironov 2012; Jin et al. 2022; Haney et al. 2022): the
-/// clipped sum is a vector of integers and so is the noise, whose distribution is the one of the proof and not nearly so.
-/// Their sum is what is released; the unit, a power of two, and the division by the batch size come afterwards and see
-/// nothing else. No floating-point number lies between the first random bit and the release.
+/// clipped sum is a vector of integers and so is the noise, whose distribution is the one of the proof and not nearly
+/// so. Their sum is what is released; the unit, a power of two, and the division by the batch size come afterwards and
+/// see nothing else. No floating-point number lies between the first random bit and the release.
 ///
-/// - Sensitivity: integer_grid rounds each contribution towards zero, so that its L2 norm in units is at most bound / unit,
+/// - Sensitivity: integer_grid rounds each contribution towards zero, so that its L2 norm in units is at most bound /
+/// unit,
 ///   also after rounding. std_in_units = multiplier x sensitivity / unit is rounded up (discrete_gaussian::at_least).
 /// - Beyond 64 bits the sum wraps around. Adding modulo 2^64 is a function of the exact noisy sum: it costs no privacy.
-/// - 256-bit key from the operating system, drawn by the root and shared by its bytes; a fresh one each run. XChaCha20 at
+/// - 256-bit key from the operating system, drawn by the root and shared by its bytes; a fresh one each run. XChaCha20
+/// at
 ///   (purpose, lane, step, parameter); 64 elements have 2^20 blocks of the stream of their own, drawn in order from the
 ///   first, so a number depends on its address and not on how a range is split. They use about 40 of these blocks.
 /// - Erased: key and stream buffer. fork(): a child that would repeat its parent's noise is refused.
@@ -75,7 +77,8 @@ public:
   }
 
 private:
-  static constexpr std::size_t buffered_blocks = 16; // three fills a group; the cipher is at full speed from 8 blocks on
+  static constexpr std::size_t buffered_blocks =
+      16; // three fills a group; the cipher is at full speed from 8 blocks on
   static_assert(blocks % buffered_blocks == 0);
 
   void refill() {
@@ -90,7 +93,7 @@ private:
   std::uint64_t next_block_ = 0;
   std::uint64_t end_block_ = 0;
   std::size_t at_ = buffered_blocks * chacha_stream::block_bytes;
-  std::array<unsigned char, buffered_blocks * chacha_stream::block_bytes> buffer_ = {};
+  std::array<unsigned char, buffered_blocks* chacha_stream::block_bytes> buffer_ = {};
 };
 
 static_assert(WordSource<hardened_words>);
@@ -136,10 +139,11 @@ struct hardened_gaussian {
   /// No seed, no repetition.
   [[nodiscard]] static constexpr bool reproducible() noexcept { return false; }
 
-  /// x[i] += discrete Gaussian, modulo 2^64, for i < count, where x[i] is element where.element + i. Local, thread-safe.
+  /// x[i] += discrete Gaussian, modulo 2^64, for i < count, where x[i] is element where.element + i. Local,
+  /// thread-safe.
   /// @param std_in_units above 0, at most discrete_gaussian::largest_std; rounded up.
-  /// @throw state_error If there is no key yet, or it is a forked parent's. @throw invalid_argument If std_in_units is out
-  /// of range. @throw randomness_error If an element has no blocks. In all three x is unchanged.
+  /// @throw state_error If there is no key yet, or it is a forked parent's. @throw invalid_argument If std_in_units is
+  /// out of range. @throw randomness_error If an element has no blocks. In all three x is unchanged.
   void add(const address& where, double std_in_units, std::int64_t* x, isize count) const {
     if (count <= 0) return;
     key_.require_usable();
