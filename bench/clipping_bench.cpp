@@ -1,8 +1,8 @@
 // SPDX-FileCopyrightText: The dpopt authors
 // SPDX-License-Identifier: Apache-2.0
 /// @file
-/// Question: what does clip and accumulate cost through contributions<Clipper, Accumulator> against one hand-written pass
-/// over the rows? 16 MiB of per-sample gradients of one parameter (per_layer), or split over 16 parameters (flat).
+/// Question: what does clip and accumulate cost through contributions<Clipper, Accumulator> against one hand-written
+/// pass over the rows? 16 MiB of per-sample gradients of one parameter (per_layer), or split over 16 parameters (flat).
 #include "dpopt/accumulation/integer_grid.hpp"
 #include "dpopt/accumulation/running_sum.hpp"
 #include "dpopt/clipping/flat.hpp"

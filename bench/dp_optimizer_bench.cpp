@@ -3,9 +3,9 @@
 /// @file
 /// Question: what does a whole private step cost over the loops that do nothing but its arithmetic, and over the plain
 /// step that it replaces? One parameter of `range` numbers, 32 samples written out, SGD.
-#include "dpopt/dp_optimizer/dp_optimizer.hpp"
 #include "dpopt/accounting/no_accountant.hpp"
 #include "dpopt/clipping/per_layer.hpp"
+#include "dpopt/dp_optimizer/dp_optimizer.hpp"
 #include "dpopt/gradients/materialized.hpp"
 
 #include <benchmark/benchmark.h>
@@ -22,7 +22,8 @@ using dpopt::isize;
 constexpr isize samples = 32;
 
 struct problem {
-  explicit problem(isize n) : size(n), w(static_cast<std::size_t>(n), 1.0F), g(static_cast<std::size_t>(samples * n)), sum(w.size()) {
+  explicit problem(isize n)
+      : size(n), w(static_cast<std::size_t>(n), 1.0F), g(static_cast<std::size_t>(samples * n)), sum(w.size()) {
     for (std::size_t k = 0; k < g.size(); ++k) g[k] = static_cast<float>(k % 5) - 2;
   }
   isize size;

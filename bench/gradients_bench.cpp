@@ -105,7 +105,8 @@ void linear_raw(benchmark::State& state) {
   for (auto _ : state) {
     for (isize i = 0; i < 64; ++i)
       for (isize o = 0; o < l.width; ++o) {
-        const float scaled = static_cast<float>(l.factors[static_cast<std::size_t>(i)]) * l.e[static_cast<std::size_t>(i * l.width + o)];
+        const float scaled =
+            static_cast<float>(l.factors[static_cast<std::size_t>(i)]) * l.e[static_cast<std::size_t>(i * l.width + o)];
         const float* a = l.a.data() + i * l.width;
         float* row = l.out.data() + o * l.width;
         for (isize k = 0; k < l.width; ++k) row[k] += scaled * a[k];

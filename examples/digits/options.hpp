@@ -15,8 +15,8 @@ namespace digits {
 struct options {
   std::string data = DPOPT_EXAMPLE_DATA "/digits.csv.gz";
   std::string output = "digits-output"; ///< folder of the log and the plots; empty for none
-  std::string json;                  ///< file for the last line of the log; empty for none
-  std::string progress = "auto";     ///< auto, bar, lines or none
+  std::string json;                     ///< file for the last line of the log; empty for none
+  std::string progress = "auto";        ///< auto, bar, lines or none
   bool quiet = false;
   bool show_private = false;
 

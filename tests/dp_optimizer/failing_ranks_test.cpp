@@ -66,8 +66,8 @@ TEMPLATE_TEST_CASE("a rank that cannot add its noise sends nothing that means an
 TEST_CASE("after the communicator failed, nothing goes on") {
   two_parameters m;
   eavesdropped comm;
-  dp_optimizer opt(m.views(), dp_options{}, per_layer{1.0}, counter_gaussian{.noise_multiplier = 5}, root_before_reduction{},
-                   expected_batch{1.0}, eavesdropped(comm));
+  dp_optimizer opt(m.views(), dp_options{}, per_layer{1.0}, counter_gaussian{.noise_multiplier = 5},
+                   root_before_reduction{}, expected_batch{1.0}, eavesdropped(comm));
   const auto before = m.w;
   comm.out->sent.clear();
   comm.out->fail = true;
@@ -93,15 +93,17 @@ TEST_CASE("bounds whose noise would vanish are refused, not released without noi
                     contains_text("add up to inf"));
   std::vector<float> w{1};
   const std::vector<parameter_view<float>> views{{"w", w}};
-  CHECK_THROWS_WITH(dp_optimizer(views, dp_options{}, flat{1.0}, counter_gaussian{.noise_multiplier = 1e-45},
-                                 expected_batch{1.0}),
-                    contains_text("that the accumulator's type cannot hold"));
-  CHECK_NOTHROW(dp_optimizer(views, dp_options{}, flat{1.0}, counter_gaussian{.noise_multiplier = 0}, expected_batch{1.0}));
+  CHECK_THROWS_WITH(
+      dp_optimizer(views, dp_options{}, flat{1.0}, counter_gaussian{.noise_multiplier = 1e-45}, expected_batch{1.0}),
+      contains_text("that the accumulator's type cannot hold"));
+  CHECK_NOTHROW(
+      dp_optimizer(views, dp_options{}, flat{1.0}, counter_gaussian{.noise_multiplier = 0}, expected_batch{1.0}));
 }
 
 TEST_CASE("the noise of a step is fixed when its first microbatch begins") {
   two_parameters m;
-  dp_optimizer opt(m.views(), dp_options{}, per_layer{1.0}, counter_gaussian{.noise_multiplier = 1}, expected_batch{1.0});
+  dp_optimizer opt(m.views(), dp_options{}, per_layer{1.0}, counter_gaussian{.noise_multiplier = 1},
+                   expected_batch{1.0});
   const auto feed = [&] {
     opt.begin({.samples = 1});
     opt.gradient_ready(0, materialized(m.gw.data(), 1, 2));
@@ -117,7 +119,8 @@ TEST_CASE("the noise of a step is fixed when its first microbatch begins") {
 
 TEST_CASE("a sampler on a user's seed flags the run, though the noise is secret") {
   two_parameters m;
-  dp_optimizer opt(m.views(), dp_options{}, per_layer{1.0}, counter_gaussian{.noise_multiplier = 1}, expected_batch{1.0});
+  dp_optimizer opt(m.views(), dp_options{}, per_layer{1.0}, counter_gaussian{.noise_multiplier = 1},
+                   expected_batch{1.0});
   const auto step = [&](bool seeded, std::uint64_t draw) {
     opt.begin({.samples = 0, .token = {sampling_scheme::poisson, 0.5, draw, seeded}});
     opt.step();
@@ -133,14 +136,15 @@ TEST_CASE("a sampler on a user's seed flags the run, though the noise is secret"
 TEST_CASE("gradient arrays belong to one parameter like values do") {
   two_parameters m;
   std::vector<double> shared(2);
-  const std::vector<parameter_view<double>> twice{{"w", m.w, shared}, {"b", std::span(m.w).first(0), {}}, {"c", m.gw, shared}};
-  CHECK_THROWS_WITH(dp_optimizer(twice, dp_options{}, per_layer{1.0}, counter_gaussian{.noise_multiplier = 1},
-                                 expected_batch{1.0}),
-                    contains_text("'c.gradient'"));
+  const std::vector<parameter_view<double>> twice{
+      {"w", m.w, shared}, {"b", std::span(m.w).first(0), {}}, {"c", m.gw, shared}};
+  CHECK_THROWS_WITH(
+      dp_optimizer(twice, dp_options{}, per_layer{1.0}, counter_gaussian{.noise_multiplier = 1}, expected_batch{1.0}),
+      contains_text("'c.gradient'"));
   const std::vector<parameter_view<double>> aliased{{"w", m.w, m.w}};
-  CHECK_THROWS_AS(dp_optimizer(aliased, dp_options{}, per_layer{1.0}, counter_gaussian{.noise_multiplier = 1},
-                               expected_batch{1.0}),
-                  invalid_argument);
+  CHECK_THROWS_AS(
+      dp_optimizer(aliased, dp_options{}, per_layer{1.0}, counter_gaussian{.noise_multiplier = 1}, expected_batch{1.0}),
+      invalid_argument);
 }
 
 TEST_CASE("a whole-parameter optimizer's options are checked like the others'") {
@@ -177,5 +181,6 @@ TEST_CASE("ranks whose learning rates part ways all hear of it, before anything 
       throw;
     }
   });
-  for (const auto& e : errors) CHECK_THAT(error_text(e), contains_text("ranks differ in what they declared for step 1"));
+  for (const auto& e : errors)
+    CHECK_THAT(error_text(e), contains_text("ranks differ in what they declared for step 1"));
 }

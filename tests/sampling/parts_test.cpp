@@ -28,6 +28,4 @@ TEST_CASE("parts: an empty batch is one empty part") {
   CHECK(split[0].empty());
 }
 
-TEST_CASE("parts: a limit below 1 is an error") {
-  CHECK_THROWS_WITH(parts({}, 0), contains_text("at most 0 records"));
-}
+TEST_CASE("parts: a limit below 1 is an error") { CHECK_THROWS_WITH(parts({}, 0), contains_text("at most 0 records")); }

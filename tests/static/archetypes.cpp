@@ -160,8 +160,8 @@ struct optimizer_with_string_constants : elementwise_optimizer {
 };
 static_assert(!ElementwiseOptimizer<optimizer_with_string_constants, double>); // a string cannot cross into kernels
 
-static_assert(!BaseOptimizer<int, double>);                                           // an int is no optimizer
-static_assert(!WholeParameterOptimizer<decltype([](double*, isize) {}), double>);     // takes no parameter_update
+static_assert(!BaseOptimizer<int, double>);                                                // an int is no optimizer
+static_assert(!WholeParameterOptimizer<decltype([](double*, isize) {}), double>);          // takes no parameter_update
 static_assert(WholeParameterOptimizer<decltype([](parameter_update<double>) {}), double>); // a lambda will do
 
 // Accountant -------------------------------------------------------------------------------------------------------

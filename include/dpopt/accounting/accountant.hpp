@@ -3,10 +3,10 @@
 /// @file
 /// The Accountant role: adds up what the releases cost. Satisfied by rdp_accountant (default) and no_accountant.
 ///
-/// Contract: record() is told BEFORE a release, once a step (step(), pre_step() or add_noise(), never a skipped one nor a
-/// physical part of a batch); what was recorded is never taken back, also when the step fails afterwards. An accountant
-/// that has no proof for an event's kind of noise reports infinity for it.
-/// Correlated noise is one event for all releases of its run, without sampling: it is told at the first of them.
+/// Contract: record() is told BEFORE a release, once a step (step(), pre_step() or add_noise(), never a skipped one nor
+/// a physical part of a batch); what was recorded is never taken back, also when the step fails afterwards. An
+/// accountant that has no proof for an event's kind of noise reports infinity for it. Correlated noise is one event for
+/// all releases of its run, without sampling: it is told at the first of them.
 #pragma once
 
 #include "dpopt/core/error.hpp"

@@ -23,7 +23,7 @@ struct noise_target {
   std::uint64_t steps = 0;  ///< released steps of the run, 1 or more
   neighbouring relation = neighbouring::add_remove;
   noise_kind kind = noise_kind::gaussian; ///< of the mechanism that gets the multiplier
-  double relative_tolerance = 1e-9; ///< how far above the least multiplier the result may be
+  double relative_tolerance = 1e-9;       ///< how far above the least multiplier the result may be
   std::vector<double> orders = default_rdp_orders();
 
   /// @throw invalid_argument naming the field outside its range.

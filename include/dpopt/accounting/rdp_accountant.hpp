@@ -3,10 +3,10 @@
 /// @file
 /// The default accountant: adds up Renyi divergences at a list of orders and converts once, at the best order.
 ///
-/// Sound for any history of gaussian_events, also with changing noise, kind and rate: with discrete noise among them, only
-/// integer orders count, and a list without one reports infinity. Typically some 10 % above the true
-/// epsilon, more when it is small or after few steps. Cost: a curve of about 200 orders (around a millisecond) when an
-/// event is new; record() and epsilon() are otherwise sums over the orders.
+/// Sound for any history of gaussian_events, also with changing noise, kind and rate: with discrete noise among them,
+/// only integer orders count, and a list without one reports infinity. Typically some 10 % above the true epsilon, more
+/// when it is small or after few steps. Cost: a curve of about 200 orders (around a millisecond) when an event is new;
+/// record() and epsilon() are otherwise sums over the orders.
 #pragma once
 
 #include "dpopt/accounting/accountant.hpp"

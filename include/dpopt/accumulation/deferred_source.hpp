@@ -46,14 +46,12 @@ private:
     return *std::launder(reinterpret_cast<const S*>(bytes)); // memcpy into suitably aligned bytes made it an S
   }
   template <class S>
-  static constexpr operations table_of{
-      [](const std::byte* bytes) { return restored<S>(bytes).block(); },
-      [](const std::byte* bytes, samples r, double* out, workspace& w) {
-        restored<S>(bytes).add_squared_norms(r, out, w);
-      },
-      [](const std::byte* bytes, A& sum, isize at, samples r, const double* f, workspace& w) {
-        sum.add(at, restored<S>(bytes), r, f, w);
-      }};
+  static constexpr operations table_of{[](const std::byte* bytes) { return restored<S>(bytes).block(); },
+                                       [](const std::byte* bytes, samples r, double* out, workspace& w) {
+                                         restored<S>(bytes).add_squared_norms(r, out, w);
+                                       },
+                                       [](const std::byte* bytes, A& sum, isize at, samples r, const double* f,
+                                          workspace& w) { sum.add(at, restored<S>(bytes), r, f, w); }};
 
   alignas(16) std::byte bytes_[source_capacity] = {};
   const operations* table_ = nullptr;

@@ -22,7 +22,9 @@ public:
   void resize(isize n, double) { sums_.assign(static_cast<std::size_t>(n), V(0)); }
   [[nodiscard]] V* data() noexcept { return sums_.data(); }
   [[nodiscard]] double unit() const noexcept { return 1; }
-  [[nodiscard]] std::string describe() const { return std::is_same_v<V, float> ? "running_sum(float)" : "running_sum(double)"; }
+  [[nodiscard]] std::string describe() const {
+    return std::is_same_v<V, float> ? "running_sum(float)" : "running_sum(double)";
+  }
 
   template <PerSampleGradients<V> S>
   void add(isize at, const S& source, samples range, const double* factors, workspace& scratch) {

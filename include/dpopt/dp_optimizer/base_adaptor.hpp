@@ -22,8 +22,9 @@ as_base_optimizer(F) -> as_base_optimizer<F>;
 namespace detail {
 template <class T, class P>
 struct policy_of {
-  static_assert(BaseOptimizer<P, T>, "dpopt: an argument is neither a policy (a type with `using role = roles::...;`) nor "
-                                     "a base optimizer (at(t).update(...) or a callable taking parameter_update<T>).");
+  static_assert(BaseOptimizer<P, T>,
+                "dpopt: an argument is neither a policy (a type with `using role = roles::...;`) nor "
+                "a base optimizer (at(t).update(...) or a callable taking parameter_update<T>).");
   using type = as_base_optimizer<P>;
 };
 template <class T, Policy P>

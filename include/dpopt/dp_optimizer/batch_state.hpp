@@ -47,11 +47,12 @@ public:
     note(p);
     const auto& info = parameters_[static_cast<std::size_t>(p)];
     if (batch != current_.samples)
-      throw invalid_argument(message("gradient of '", info.name, "' holds another number of samples than begin() declared "
+      throw invalid_argument(message("gradient of '", info.name,
+                                     "' holds another number of samples than begin() declared "
                                      "(both are private: look at them where they come from)"));
     if (size != info.size)
-      throw invalid_argument(message("gradient of '", info.name, "' holds ", size, " elements a sample, but the parameter has ",
-                                     info.size));
+      throw invalid_argument(message("gradient of '", info.name, "' holds ", size,
+                                     " elements a sample, but the parameter has ", info.size));
   }
 
   /// @throw invalid_argument naming the parameter when its source finds a fault with itself.
@@ -70,7 +71,8 @@ public:
     for (std::size_t p = 0; p < arrived_.size(); ++p)
       if (!arrived_[p]) missing += message(missing.empty() ? "'" : ", '", parameters_[p].name, "'");
     if (!missing.empty())
-      throw state_error(message("no gradient for ", missing, " in a microbatch of this step; call gradient_ready, or "
+      throw state_error(message("no gradient for ", missing,
+                                " in a microbatch of this step; call gradient_ready, or "
                                 "gradient_absent for an unused parameter"));
   }
 
@@ -86,8 +88,9 @@ public:
     if (begun_ == 0)
       throw state_error("step() without begin(): a rank without samples declares them with begin({.samples = 0})");
     if (token_ && token_->scheme == sampling_scheme::poisson && accumulated_iterations() > 1)
-      throw state_error("a step over several Poisson-sampled logical batches could hold a record twice; make them parts "
-                        "of one logical batch (.ends_batch = false, one token)");
+      throw state_error(
+          "a step over several Poisson-sampled logical batches could hold a record twice; make them parts "
+          "of one logical batch (.ends_batch = false, one token)");
   }
 
   /// More microbatches will follow: the current one is not the last of the step after all.
@@ -120,8 +123,11 @@ public:
 private:
   void note(isize p) {
     if (p < 0 || p >= static_cast<isize>(parameters_.size()))
-      throw invalid_argument(message("gradient_ready: parameter ", p, " does not exist; there are ", parameters_.size()));
-    if (!open_) throw state_error(message("gradient of '", parameters_[static_cast<std::size_t>(p)].name, "' came without begin()"));
+      throw invalid_argument(
+          message("gradient_ready: parameter ", p, " does not exist; there are ", parameters_.size()));
+    if (!open_)
+      throw state_error(
+          message("gradient of '", parameters_[static_cast<std::size_t>(p)].name, "' came without begin()"));
     if (arrived_[static_cast<std::size_t>(p)])
       throw state_error(message("second gradient for '", parameters_[static_cast<std::size_t>(p)].name,
                                 "' in one microbatch; add the uses of a tied parameter up in one source"));
@@ -135,8 +141,9 @@ private:
     if (poisson && used_draw_ && t.draw <= *used_draw_)
       throw state_error("begin(): this sampling token served an earlier step; draw a new batch");
     if (token_ && (token_->scheme != t.scheme || token_->rate != t.rate || (poisson && token_->draw != t.draw)))
-      throw state_error("begin(): the sampling token differs from that of the parts before it in this step; a step takes "
-                        "one Poisson-sampled logical batch");
+      throw state_error(
+          "begin(): the sampling token differs from that of the parts before it in this step; a step takes "
+          "one Poisson-sampled logical batch");
     token_ = t;
     reproducible_sampling_ = reproducible_sampling_ || t.reproducible;
   }

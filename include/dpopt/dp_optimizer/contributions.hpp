@@ -1,7 +1,8 @@
 // SPDX-FileCopyrightText: The dpopt authors
 // SPDX-License-Identifier: Apache-2.0
 /// @file
-/// From per-sample gradients to the local sum: norms, factors, weighted sums. The only place where a norm becomes a factor.
+/// From per-sample gradients to the local sum: norms, factors, weighted sums. The only place where a norm becomes a
+/// factor.
 #pragma once
 
 #include "dpopt/accumulation/accumulator.hpp"
@@ -129,7 +130,8 @@ public:
 
 private:
   [[nodiscard]] double largest_norm() const {
-    if constexpr (requires { clipper_.greatest_sensitivity(); }) return clipper_.greatest_sensitivity(); // over all steps
+    if constexpr (requires { clipper_.greatest_sensitivity(); })
+      return clipper_.greatest_sensitivity(); // over all steps
     else return clipper_.sensitivity(neighbouring::add_remove);
   }
   void drop_views() noexcept {
@@ -208,8 +210,8 @@ private:
   std::vector<isize> waiting_;              // parameters of each group whose norms are still missing
   std::vector<isize> shared_row_;           // row of squared_norms_ of each group
   isize rows_ = 1;
-  std::vector<double> squared_norms_;       // [rows x samples]
-  std::vector<double> factors_;             // [samples]
+  std::vector<double> squared_norms_; // [rows x samples]
+  std::vector<double> factors_;       // [samples]
   std::vector<deferred_source<A>> deferred_;
   private_counts counts_;
   std::vector<double> side_;

@@ -59,7 +59,9 @@ public:
   [[nodiscard]] bool all_alike(int ranks) const noexcept { return numbers_[2] * ranks == numbers_[1] * numbers_[1]; }
 
   /// After the sum: the sampling rate that the ranks with batches declared; 0 when none had any.
-  [[nodiscard]] double agreed_rate() const noexcept { return numbers_[4] > 0 ? std::min(1.0, numbers_[3] / numbers_[4]) : 0; }
+  [[nodiscard]] double agreed_rate() const noexcept {
+    return numbers_[4] > 0 ? std::min(1.0, numbers_[3] / numbers_[4]) : 0;
+  }
 
 private:
   static constexpr isize own = 5;

@@ -85,29 +85,35 @@ public:
   static_assert(Clipper<clipper_type>, "dpopt: the clipper does not satisfy Clipper (see clipping/clipper.hpp).");
   static_assert(Accumulator<accumulator_type>,
                 "dpopt: the accumulator does not satisfy Accumulator (see accumulation/accumulator.hpp).");
-  static_assert(Reduces<communicator_type, sum_type> && Reduces<communicator_type, double>,
-                "dpopt: this communicator cannot sum the accumulator's type; use running_sum<float>, running_sum<double> "
-                "or another communicator.");
-  static_assert(Placement<placement_type>, "dpopt: the placement does not satisfy Placement (see noise/placement.hpp).");
+  static_assert(
+      Reduces<communicator_type, sum_type> && Reduces<communicator_type, double>,
+      "dpopt: this communicator cannot sum the accumulator's type; use running_sum<float>, running_sum<double> "
+      "or another communicator.");
+  static_assert(Placement<placement_type>,
+                "dpopt: the placement does not satisfy Placement (see noise/placement.hpp).");
   static_assert(Scaling<scaling_type>, "dpopt: the scaling does not satisfy Scaling (see scaling/scaling.hpp).");
   static_assert(Accountant<accountant_type>,
                 "dpopt: the accountant does not satisfy Accountant (see accounting/accountant.hpp).");
   static_assert(Schedule<schedule_type>, "dpopt: the schedule is neither as_ready nor at_step.");
-  static_assert(BaseOptimizer<base_type, T>,
-                "dpopt: the base optimizer has neither at(t).update(x, g, slots, n) nor a call taking parameter_update<T>.");
-  static_assert(NoiseMechanism<noise_type, sum_type> || !DiscreteNoise<noise_type>,
-                "dpopt: discrete noise is added to an integer sum and to nothing else; use the accumulator integer_grid.");
-  static_assert(WholePlacement<placement_type> || !DiscreteNoise<noise_type>,
-                "dpopt: sums of discrete Gaussians are no discrete Gaussians, so ranks cannot add shares of this noise; use "
-                "placement replicated or root_before_reduction.");
+  static_assert(
+      BaseOptimizer<base_type, T>,
+      "dpopt: the base optimizer has neither at(t).update(x, g, slots, n) nor a call taking parameter_update<T>.");
+  static_assert(
+      NoiseMechanism<noise_type, sum_type> || !DiscreteNoise<noise_type>,
+      "dpopt: discrete noise is added to an integer sum and to nothing else; use the accumulator integer_grid.");
+  static_assert(
+      WholePlacement<placement_type> || !DiscreteNoise<noise_type>,
+      "dpopt: sums of discrete Gaussians are no discrete Gaussians, so ranks cannot add shares of this noise; use "
+      "placement replicated or root_before_reduction.");
   static_assert(NoiseMechanism<noise_type, sum_type> || NoiseMechanism<noise_type, double> || DiscreteNoise<noise_type>,
                 "dpopt: the noise mechanism can add neither to the accumulator's type nor to double.");
   static_assert(NoiseMechanism<noise_type, sum_type> || !placement_type::before_reduction || DiscreteNoise<noise_type>,
                 "dpopt: noise placed before the reduction is added in the accumulator's type, which this mechanism "
                 "cannot; use a floating accumulator or placement replicated.");
-  static_assert(AddressableNoise<noise_type> || !placement_type::needs_addressable,
-                "dpopt: with this placement a rank's noise must follow from its address, but this mechanism's numbers depend "
-                "on the order of calls; use counter_gaussian or secure_gaussian, or placement root_before_reduction.");
+  static_assert(
+      AddressableNoise<noise_type> || !placement_type::needs_addressable,
+      "dpopt: with this placement a rank's noise must follow from its address, but this mechanism's numbers depend "
+      "on the order of calls; use counter_gaussian or secure_gaussian, or placement root_before_reduction.");
   static_assert(!CorrelatedNoise<noise_type> || !placement_type::before_reduction,
                 "dpopt: correlated noise is added after the reduction, when it is certain that the step releases; use "
                 "placement replicated.");
@@ -127,12 +133,12 @@ public:
   dp_optimizer(const dp_optimizer&) = delete;
   dp_optimizer& operator=(const dp_optimizer&) = delete;
 
-  /// Leaves reductions that other ranks have not joined to themselves: their memory must outlive this object, unless the
-  /// communicator can give them up.
+  /// Leaves reductions that other ranks have not joined to themselves: their memory must outlive this object, unless
+  /// the communicator can give them up.
   ~dp_optimizer() {
     if ((posted_.empty() && !broken_) || communicator_.size() == 1) return;
     if constexpr (requires(communicator_type& c) { c.abandon(); }) communicator_.abandon();
-    else { // deliberately never freed
+    else {                                                                          // deliberately never freed
       new contributions<clipper_type, accumulator_type>(std::move(contributions_)); // NOLINT
       new control_message(std::move(control_));                                     // NOLINT
     }
@@ -161,13 +167,15 @@ public:
   /// The data may be overwritten when p's group is complete (as_ready), or after pre_step()/step() (at_step).
   template <class S>
   void gradient_ready(isize p, const S& source) {
-    static_assert(GradientView<S> && (PerSampleGradients<S, double> || AccumulatesFrom<accumulator_type, S>),
-                  "dpopt: the gradient source does not satisfy PerSampleGradients (see "
-                  "gradients/per_sample_gradients.hpp): it must be trivially copyable, at most 128 bytes, and answer both "
-                  "questions.");
-    static_assert(AccumulatesFrom<accumulator_type, S>,
-                  "dpopt: this accumulator needs each sample by itself (copy_sample), which this source cannot give; use "
-                  "running_sum.");
+    static_assert(
+        GradientView<S> && (PerSampleGradients<S, double> || AccumulatesFrom<accumulator_type, S>),
+        "dpopt: the gradient source does not satisfy PerSampleGradients (see "
+        "gradients/per_sample_gradients.hpp): it must be trivially copyable, at most 128 bytes, and answer both "
+        "questions.");
+    static_assert(
+        AccumulatesFrom<accumulator_type, S>,
+        "dpopt: this accumulator needs each sample by itself (copy_sample), which this source cannot give; use "
+        "running_sum.");
     failure_.record([&] {
       if constexpr (CheckedSource<S>) state_.require_sound(p, source.problem());
       state_.arrive(p, source.batch(), source.size());
@@ -240,7 +248,8 @@ public:
   }
 
   /// Everything before the base optimizer: afterwards each parameter's gradient holds the released gradient, for a base
-  /// optimizer of the trainer's own; call step() to apply the one composed here instead, or zero_grad()/begin() to go on.
+  /// optimizer of the trainer's own; call step() to apply the one composed here instead, or zero_grad()/begin() to go
+  /// on.
   /// @return false for a skipped (virtual) step.
   bool pre_step() {
     failure_.record([&] { make_gradients(); });
@@ -262,7 +271,8 @@ public:
   /// Reduces, accounts and adds the noise, exactly once; the gradients hold the noisy sum, not yet divided.
   /// @throw state_error when this step's noise was already added.
   void add_noise() {
-    if (phase_ != phase::accumulating) throw state_error("add_noise(): this step's noise was already added; call step()");
+    if (phase_ != phase::accumulating)
+      throw state_error("add_noise(): this step's noise was already added; call step()");
     failure_.record([&] { make_gradients(); });
     if (!reduce()) throw state_error("add_noise(): a skipped step has no noise; do not signal_skip_step before it");
     or_abandon([this] { write_gradients(1); });
@@ -271,7 +281,8 @@ public:
 
   /// Divides the noisy sum that add_noise() left. @throw state_error out of order.
   void scale_grad() {
-    if (phase_ != phase::noised) throw state_error("scale_grad(): there is no noisy sum to divide; call add_noise() first");
+    if (phase_ != phase::noised)
+      throw state_error("scale_grad(): there is no noisy sum to divide; call add_noise() first");
     for (isize p = 0; p < parameters_.count(); ++p)
       for (T& g : gradient(p)) g /= static_cast<T>(divisor_);
     phase_ = phase::released;
@@ -331,16 +342,19 @@ public:
   /// @throw invalid_argument for an unknown p.
   [[nodiscard]] std::span<const T> released_gradient(isize p) {
     if (p < 0 || p >= parameters_.count())
-      throw invalid_argument(message("released_gradient: parameter ", p, " does not exist; there are ", parameters_.count()));
+      throw invalid_argument(
+          message("released_gradient: parameter ", p, " does not exist; there are ", parameters_.count()));
     make_gradients();
     return gradient(p);
   }
-  /// State array `slot` of the elementwise base optimizer for parameter p, such as exponential_average's average; changes
-  /// with each step. Computed from released gradients alone, so public. @throw invalid_argument for an unknown p or slot.
+  /// State array `slot` of the elementwise base optimizer for parameter p, such as exponential_average's average;
+  /// changes with each step. Computed from released gradients alone, so public. @throw invalid_argument for an unknown
+  /// p or slot.
   [[nodiscard]] std::span<const T> optimizer_slot(isize p, std::size_t slot) const {
     if constexpr (slots > 0)
       if (p >= 0 && p < parameters_.count() && slot < slots)
-        return std::span(optimizer_state_[slot]).subspan(static_cast<std::size_t>(plan().offset(p)), parameters_[p].value.size());
+        return std::span(optimizer_state_[slot])
+            .subspan(static_cast<std::size_t>(plan().offset(p)), parameters_[p].value.size());
     throw invalid_argument(message("optimizer_slot: parameter ", p, ", slot ", slot, " does not exist; there are ",
                                    parameters_.count(), " parameters with ", slots, " slots each"));
   }
@@ -433,14 +447,18 @@ private:
 
   template <class P>
   [[nodiscard]] static std::string text_of(const P& policy) {
-    if constexpr (requires { { policy.describe() } -> std::convertible_to<std::string>; }) return policy.describe();
+    if constexpr (requires {
+                    { policy.describe() } -> std::convertible_to<std::string>;
+                  })
+      return policy.describe();
     else return typeid(P).name();
   }
 
   [[nodiscard]] std::vector<fingerprint_field> fingerprints() {
     std::vector<fingerprint_field> out;
-    static constexpr std::array names{"parameters", "master type",    "clipper",    "accumulator", "noise",        "placement",
-                                      "scaling",    "base optimizer", "accountant", "schedule",    "neighbouring", "bucket_elements"};
+    static constexpr std::array names{"parameters", "master type", "clipper",      "accumulator",
+                                      "noise",      "placement",   "scaling",      "base optimizer",
+                                      "accountant", "schedule",    "neighbouring", "bucket_elements"};
     std::size_t k = 0;
     for (const auto& [name, text] : configuration()) {
       fingerprint digest;
@@ -485,14 +503,16 @@ private:
     if constexpr (placement_type::before_reduction) {
       const share mine = placement_.before(communicator_.rank(), communicator_.size());
       const double std_in_units = noise_std_ * mine.std_factor / contributions_.sum().unit();
-      if (std_in_units > 0) failure_.record([&] {
-        for (isize p = bucket.lowest_parameter; p < bucket.lowest_parameter + bucket.members; ++p)
-          noise_.add(where(p, 0, mine.lane), std_in_units, sum_of(p), parameters_[p].size());
-      });
+      if (std_in_units > 0)
+        failure_.record([&] {
+          for (isize p = bucket.lowest_parameter; p < bucket.lowest_parameter + bucket.members; ++p)
+            noise_.add(where(p, 0, mine.lane), std_in_units, sum_of(p), parameters_[p].size());
+        });
       // Without this rank's noise the others would see their exact sum: let them see nothing.
       if (failure_) spoil(std::span(contributions_.sum().data() + bucket.first, static_cast<std::size_t>(bucket.size)));
     }
-    or_break([&] { posted_.push_back(communicator_.start_sum(contributions_.sum().data() + bucket.first, bucket.size)); });
+    or_break(
+        [&] { posted_.push_back(communicator_.start_sum(contributions_.sum().data() + bucket.first, bucket.size)); });
   }
 
   /// COLLECTIVE unless skipped: completes the sum over ranks, charges the accountant, agrees on status.
@@ -553,7 +573,8 @@ private:
 
   /// What the gradients get of the noise multiplier that the accountant is told.
   [[nodiscard]] double gradient_multiplier() const {
-    if constexpr (LearningClipper<clipper_type>) return contributions_.clipper().gradient_multiplier(noise_.multiplier());
+    if constexpr (LearningClipper<clipper_type>)
+      return contributions_.clipper().gradient_multiplier(noise_.multiplier());
     else return noise_.multiplier();
   }
 
@@ -564,11 +585,13 @@ private:
     const double bound = sensitivity();
     noise_std_ = gradient_multiplier() * bound;
     if (!(std::isfinite(bound) && bound > 0))
-      throw invalid_argument(message("sensitivity: the clipper's bounds add up to ", bound, "; give bounds whose squares "
+      throw invalid_argument(message("sensitivity: the clipper's bounds add up to ", bound,
+                                     "; give bounds whose squares "
                                      "neither vanish nor overflow"));
     using added_to = std::conditional_t<std::floating_point<sum_type>, sum_type, double>;
     if (multiplier_ > 0 && !std::isnormal(static_cast<added_to>(noise_std_ / contributions_.sum().unit())))
-      throw invalid_argument(message("noise_multiplier ", multiplier_, " times sensitivity ", bound, " is a standard "
+      throw invalid_argument(message("noise_multiplier ", multiplier_, " times sensitivity ", bound,
+                                     " is a standard "
                                      "deviation that the accumulator's type cannot hold; use other bounds or double"));
     if constexpr (requires { noise_.require_std(bound); })
       if (noise_std_ > 0) noise_.require_std(noise_std_ / contributions_.sum().unit());
@@ -576,7 +599,8 @@ private:
 
   /// @throw state_error when somebody changed the noise while samples were accumulating.
   void require_same_noise() const {
-    if (state_.empty() || (noise_.multiplier() == multiplier_ && gradient_multiplier() * sensitivity() == noise_std_)) return;
+    if (state_.empty() || (noise_.multiplier() == multiplier_ && gradient_multiplier() * sensitivity() == noise_std_))
+      return;
     throw state_error("the noise multiplier changed between begin() and step(); change it between steps");
   }
 
@@ -585,13 +609,14 @@ private:
     else return false;
   }
 
-  /// Tells the accountant, before anything is released. Correlated noise is one mechanism over the whole run: it is told
-  /// once, at the first step, and refuses batches that were sampled, since their amplification is unproven here.
+  /// Tells the accountant, before anything is released. Correlated noise is one mechanism over the whole run: it is
+  /// told once, at the first step, and refuses batches that were sampled, since their amplification is unproven here.
   void charge(double rate) {
     if constexpr (CorrelatedNoise<noise_type>) {
       if (rate != 1)
-        throw state_error(message("correlated noise claims no amplification by sampling, but this step's token has rate ",
-                                  rate, "; choose batches as the run_plan says and pass no token"));
+        throw state_error(
+            message("correlated noise claims no amplification by sampling, but this step's token has rate ", rate,
+                    "; choose batches as the run_plan says and pass no token"));
       if (run_charged_) return;
       accountant_.record({noise_.run_multiplier(), 1, 1, options_.relation});
       run_charged_ = true;
@@ -636,7 +661,8 @@ private:
       std::conditional_t<NoiseMechanism<noise_type, double>, double, sum_type> number{};
       if (largest > 0 && multiplier_ > 0)
         noise_.add({purpose::gradient, 0, steps_, static_cast<std::uint32_t>(parameters_.count() - 1),
-                    static_cast<std::uint64_t>(largest - 1)}, 1.0, &number, 1);
+                    static_cast<std::uint64_t>(largest - 1)},
+                   1.0, &number, 1);
     }
   }
 
@@ -658,14 +684,15 @@ private:
     const bool alike = control_.all_alike(communicator_.size());
     if (!control_.any_failed() && alike) return;
     if (!charged && control_.agreed_rate() > 0) { // somewhere noise may be out: all ranks pay
-      failure second; // of which nobody hears: the step's own comes first
+      failure second;                             // of which nobody hears: the step's own comes first
       second.record([&] { charge(control_.agreed_rate()); });
     }
     if (!control_.any_failed())
       failure_.record([&] {
-        throw state_error(message("ranks differ in what they declared for step ", mine.step, "; this one has ", mine.iterations,
-                                  " logical batches, sampling rate ", mine.sampling_rate, ", noise multiplier ",
-                                  mine.noise_multiplier, ", noise std ", mine.noise_std, ", base optimizer ", mine.base));
+        throw state_error(message("ranks differ in what they declared for step ", mine.step, "; this one has ",
+                                  mine.iterations, " logical batches, sampling rate ", mine.sampling_rate,
+                                  ", noise multiplier ", mine.noise_multiplier, ", noise std ", mine.noise_std,
+                                  ", base optimizer ", mine.base));
       });
     ++steps_; // noise placed before the reduction has been seen by other ranks
     abandon_sums();
@@ -680,7 +707,8 @@ private:
   [[nodiscard]] sum_type* sum_of(isize p) { return contributions_.sum().data() + plan().offset(p); }
 
   [[nodiscard]] address where(isize p, isize element, std::uint32_t lane) const noexcept {
-    return {purpose::gradient, lane, noise_step_or_next(), static_cast<std::uint32_t>(p), static_cast<std::uint64_t>(element)};
+    return {purpose::gradient, lane, noise_step_or_next(), static_cast<std::uint32_t>(p),
+            static_cast<std::uint64_t>(element)};
   }
   /// Noise before the reduction is drawn while the step's number is still to be taken.
   [[nodiscard]] std::uint64_t noise_step_or_next() const noexcept {
@@ -690,7 +718,8 @@ private:
   template <class F>
   void for_each_tile(isize p, F&& f) {
     const isize n = parameters_[p].size();
-    for (isize first = 0; first < n; first += release_tile_elements) f(first, std::min(release_tile_elements, n - first));
+    for (isize first = 0; first < n; first += release_tile_elements)
+      f(first, std::min(release_tile_elements, n - first));
   }
 
   void release(isize p, isize first, isize count, double divisor, T* out) {
@@ -749,8 +778,8 @@ private:
     finish_step();
   }
 
-  /// Room for the released gradients that the user gave none for. Before ranks agree on a step, so that a lack of memory
-  /// is an error of all of them.
+  /// Room for the released gradients that the user gave none for. Before ranks agree on a step, so that a lack of
+  /// memory is an error of all of them.
   void make_gradients() {
     for (const auto& p : parameters_)
       if (p.gradient.empty()) return own_gradients_.resize(static_cast<std::size_t>(plan().total()));
@@ -792,8 +821,8 @@ private:
     finish_step();
   }
 
-  /// A step that fails after the reduction is over: what was not released is dropped, so that no second attempt can draw
-  /// the same noise again.
+  /// A step that fails after the reduction is over: what was not released is dropped, so that no second attempt can
+  /// draw the same noise again.
   template <class F>
   void or_abandon(F&& f) {
     try {

@@ -47,8 +47,9 @@ public:
   /// COLLECTIVE. @see dp_optimizer::dp_optimizer for what is checked and agreed.
   template <ParameterList R>
   per_layer_optimizer(const R& parameters, Base base, const per_layer_options& o, Comm communicator, Acc accountant)
-      : optimizer(parameters, o.other, per_layer{o.max_grad_norm}, std::move(base), std::move(communicator), noise_of(o),
-                  expected_batch{o.expected_batch_size, o.loss_reduction}, When{}, std::move(accountant)) {}
+      : optimizer(parameters, o.other, per_layer{o.max_grad_norm}, std::move(base), std::move(communicator),
+                  noise_of(o), expected_batch{o.expected_batch_size, o.loss_reduction}, When{}, std::move(accountant)) {
+  }
 
 private:
   static seed_gaussian noise_of(const per_layer_options& o) {
@@ -63,14 +64,15 @@ private:
 /// Opacus' DistributedPerLayerOptimizer: call gradient_ready(parameter, source) as each layer's gradients appear.
 /// @code
 /// distributed_per_layer_optimizer opt(parameters, sgd{.learning_rate = 0.1},
-///                                     {.noise_multiplier = 1.1, .max_grad_norm = 1.0, .expected_batch_size = 64}, mpi(comm));
+///                                     {.noise_multiplier = 1.1, .max_grad_norm = 1.0, .expected_batch_size = 64},
+///                                     mpi(comm));
 /// @endcode
 template <std::floating_point T, class Base, class Comm = serial, Accountant Acc = rdp_accountant>
 class distributed_per_layer_optimizer : public per_layer_optimizer<T, Base, Comm, as_ready, Acc> {
 public:
   template <ParameterList R, class B>
-  distributed_per_layer_optimizer(const R& parameters, B base, const per_layer_options& options, Comm communicator = Comm{},
-                                  Acc accountant = Acc{})
+  distributed_per_layer_optimizer(const R& parameters, B base, const per_layer_options& options,
+                                  Comm communicator = Comm{}, Acc accountant = Acc{})
       : per_layer_optimizer<T, Base, Comm, as_ready, Acc>(parameters, Base{std::move(base)}, options,
                                                           std::move(communicator), std::move(accountant)) {}
 };
@@ -93,6 +95,7 @@ distributed_per_layer_optimizer(const R&, B, per_layer_options, Comm = Comm{}, A
 template <ParameterList R, class B, class Comm = serial, class Acc = rdp_accountant>
 simple_distributed_per_layer_optimizer(const R&, B, per_layer_options, Comm = Comm{}, Acc = Acc{})
     -> simple_distributed_per_layer_optimizer<typename std::ranges::range_value_t<R>::value_type,
-                                              policy_of<typename std::ranges::range_value_t<R>::value_type, B>, Comm, Acc>;
+                                              policy_of<typename std::ranges::range_value_t<R>::value_type, B>, Comm,
+                                              Acc>;
 
 } // namespace dpopt

@@ -13,7 +13,8 @@
 
 namespace dpopt {
 
-/// Elements of a tile: in float, sum, gradient, values and optimizer state of it fit a 32 KiB first-level cache together.
+/// Elements of a tile: in float, sum, gradient, values and optimizer state of it fit a 32 KiB first-level cache
+/// together.
 inline constexpr isize release_tile_elements = 1024;
 
 /// How a reduced sum becomes a released gradient.

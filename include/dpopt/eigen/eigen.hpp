@@ -57,8 +57,9 @@ template <class Weight, class A, class E>
 [[nodiscard]] linear_weight<typename A::Scalar> linear(const Eigen::PlainObjectBase<A>& activations,
                                                        const Eigen::PlainObjectBase<E>& output_gradients) {
   if (batch_of(activations) != batch_of(output_gradients))
-    throw invalid_argument("eigen::linear: activations and output gradients hold different numbers of samples; a sample is "
-                           "a row of row-major and a column of column-major matrices");
+    throw invalid_argument(
+        "eigen::linear: activations and output gradients hold different numbers of samples; a sample is "
+        "a row of row-major and a column of column-major matrices");
   const isize inputs = A::IsRowMajor ? activations.cols() : activations.rows();
   const isize outputs = E::IsRowMajor ? output_gradients.cols() : output_gradients.rows();
   if constexpr (Weight::IsRowMajor)

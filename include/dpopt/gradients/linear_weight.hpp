@@ -26,8 +26,8 @@ struct linear_weight {
 
   void add_squared_norms(samples range, double* squared_norms, workspace&) const {
     for (isize i = 0; i < range.count; ++i)
-      squared_norms[i] += upper_bound_of_sum(squared_norm(input(range.first + i), inputs) *
-                                                 squared_norm(output(range.first + i), outputs), 1);
+      squared_norms[i] += upper_bound_of_sum(
+          squared_norm(input(range.first + i), inputs) * squared_norm(output(range.first + i), outputs), 1);
   }
 
   template <std::floating_point Out>

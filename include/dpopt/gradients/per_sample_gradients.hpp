@@ -35,15 +35,14 @@ template <class S>
 concept GradientView = std::is_trivially_copyable_v<S> && sizeof(S) <= source_capacity && alignof(S) <= 16;
 
 template <class S, class Out>
-concept PerSampleGradients =
-    GradientView<S> &&
-    requires(const S s, samples range, double* squared_norms, const double* factors, Out* out, workspace& scratch) {
-      { s.batch() } -> std::same_as<isize>; // samples in the microbatch
-      { s.size() } -> std::same_as<isize>;  // elements of the parameter
-      { s.block() } -> std::same_as<isize>; // samples whose two questions are best asked back to back; >= 1
-      s.add_squared_norms(range, squared_norms, scratch);   // squared_norms[0 .. range.count) += |g_i|^2
-      s.add_weighted_sum(range, factors, out, scratch);     // out[0 .. size) += sum_i factors[i] g_i
-    };
+concept PerSampleGradients = GradientView<S> && requires(const S s, samples range, double* squared_norms,
+                                                         const double* factors, Out* out, workspace& scratch) {
+  { s.batch() } -> std::same_as<isize>;               // samples in the microbatch
+  { s.size() } -> std::same_as<isize>;                // elements of the parameter
+  { s.block() } -> std::same_as<isize>;               // samples whose two questions are best asked back to back; >= 1
+  s.add_squared_norms(range, squared_norms, scratch); // squared_norms[0 .. range.count) += |g_i|^2
+  s.add_weighted_sum(range, factors, out, scratch);   // out[0 .. size) += sum_i factors[i] g_i
+};
 
 /// Optional: one sample's gradient by itself, for exact accumulators, combinations of sources and test oracles.
 ///
@@ -89,8 +88,8 @@ template <std::floating_point P>
   return static_cast<double>(magnitude) > std::abs(x) ? std::nextafter(nearest, P(0)) : nearest;
 }
 
-/// Narrows a factor to the type it is multiplied in, towards zero and with room for the roundings in Out that follow (at
-/// most four, each relative to half an ulp), so that no contribution exceeds its bound.
+/// Narrows a factor to the type it is multiplied in, towards zero and with room for the roundings in Out that follow
+/// (at most four, each relative to half an ulp), so that no contribution exceeds its bound.
 template <std::floating_point Out, std::floating_point Product = Out>
 [[nodiscard]] inline Product rounded_down(double factor) noexcept {
   return narrowed<Product>(factor * (1.0 - 4.0 * static_cast<double>(std::numeric_limits<Out>::epsilon())));

@@ -125,7 +125,8 @@ private:
     }
     ~duplicate() {
       // Freeing is collective: not while an exception that other ranks may not have unwinds this one.
-      if (handle != MPI_COMM_NULL && detail::mpi_is_running() && std::uncaught_exceptions() == 0) MPI_Comm_free(&handle);
+      if (handle != MPI_COMM_NULL && detail::mpi_is_running() && std::uncaught_exceptions() == 0)
+        MPI_Comm_free(&handle);
     }
     MPI_Comm handle = MPI_COMM_NULL;
   };

@@ -18,7 +18,8 @@ namespace dpopt {
   std::uint64_t digest = secret.size();
   for (std::size_t at = 0; at < secret.size(); at += 8) {
     std::uint64_t word = 0;
-    for (std::size_t k = at; k < at + 8 && k < secret.size(); ++k) word = word << 8 | std::to_integer<std::uint64_t>(secret[k]);
+    for (std::size_t k = at; k < at + 8 && k < secret.size(); ++k)
+      word = word << 8 | std::to_integer<std::uint64_t>(secret[k]);
     const auto out = philox4x32_10({static_cast<std::uint32_t>(digest), static_cast<std::uint32_t>(digest >> 32),
                                     static_cast<std::uint32_t>(at), 0x64696765},
                                    {static_cast<std::uint32_t>(word), static_cast<std::uint32_t>(word >> 32)});

@@ -13,8 +13,8 @@
 /// | root_before_reduction | rank 0                      | the noisy sum, from which rank 0 can subtract its noise |
 /// | independent_shares    | every rank its own share    | the noisy sum, from which it can subtract its own share |
 ///
-/// Only Gaussians add up to a Gaussian: a placement that splits the noise refuses every other kind, and so does one that
-/// does not say `whole`.
+/// Only Gaussians add up to a Gaussian: a placement that splits the noise refuses every other kind, and so does one
+/// that does not say `whole`.
 ///
 /// In all three, ranks that share a mechanism's secret could compute any noise; the table holds for ranks that only
 /// look at what the reduction delivers.

@@ -31,15 +31,17 @@ public:
   /// The 24 bytes that ranks must share.
   [[nodiscard]] std::span<std::byte> bytes() noexcept { return std::as_writable_bytes(std::span(words_)); }
 
-  /// Key number `use` (0 or 1) by Philox itself under a key that spells dpopt; uses with one key must differ in counters.
+  /// Key number `use` (0 or 1) by Philox itself under a key that spells dpopt; uses with one key must differ in
+  /// counters.
   /// @throw state_error before draw() or before the root's bytes were copied here.
   [[nodiscard]] philox_key key(int use) const {
     if (words_[2] != 1)
       throw state_error("random numbers were asked for before a secret was shared: call draw_secret() on the root and "
                         "copy secret() to the other ranks");
-    const auto keys = philox4x32_10({static_cast<std::uint32_t>(words_[0]), static_cast<std::uint32_t>(words_[0] >> 32),
-                                     static_cast<std::uint32_t>(words_[1]), static_cast<std::uint32_t>(words_[1] >> 32)},
-                                    {0x706f7064, 0x00000074});
+    const auto keys =
+        philox4x32_10({static_cast<std::uint32_t>(words_[0]), static_cast<std::uint32_t>(words_[0] >> 32),
+                       static_cast<std::uint32_t>(words_[1]), static_cast<std::uint32_t>(words_[1] >> 32)},
+                      {0x706f7064, 0x00000074});
     return use == 0 ? philox_key{keys[0], keys[1]} : philox_key{keys[2], keys[3]};
   }
 

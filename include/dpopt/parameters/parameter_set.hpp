@@ -1,7 +1,8 @@
 // SPDX-FileCopyrightText: The dpopt authors
 // SPDX-License-Identifier: Apache-2.0
 /// @file
-/// The checked list of parameters that one optimizer owns for its life: names are copied, sizes agree, nothing overlaps.
+/// The checked list of parameters that one optimizer owns for its life: names are copied, sizes agree, nothing
+/// overlaps.
 #pragma once
 
 #include "dpopt/core/error.hpp"

@@ -18,12 +18,11 @@ namespace dpopt {
 
 /// A name, the values that the step updates, and (optional, may be empty) where the released gradient is wanted.
 template <class P>
-concept ParameterView =
-    std::floating_point<typename P::value_type> && requires(const P& p) {
-      { p.name } -> std::convertible_to<std::string_view>;
-      { p.value } -> std::convertible_to<std::span<typename P::value_type>>;
-      { p.gradient } -> std::convertible_to<std::span<typename P::value_type>>;
-    };
+concept ParameterView = std::floating_point<typename P::value_type> && requires(const P& p) {
+  { p.name } -> std::convertible_to<std::string_view>;
+  { p.value } -> std::convertible_to<std::span<typename P::value_type>>;
+  { p.gradient } -> std::convertible_to<std::span<typename P::value_type>>;
+};
 
 /// The library's own view. `gradient` is written by pre_step() and step() with the *released* gradient (clipped,
 /// summed, noisy, scaled: safe to look at); leave it empty when nobody reads it.

@@ -39,7 +39,8 @@ public:
   template <class C>
     requires Reduces<C, double>
   poisson_sampler(C& communicator, isize records, double rate, Source source = {})
-      : records_(records), rate_(rate), source_(std::move(source)), rank_(communicator.rank()), ranks_(communicator.size()) {
+      : records_(records), rate_(rate), source_(std::move(source)), rank_(communicator.rank()),
+        ranks_(communicator.size()) {
     failure bad_option;
     bad_option.record([&] { validate(); });
     bad_option.raise_together(communicator);
@@ -50,7 +51,8 @@ public:
   }
 
   /// For one process.
-  poisson_sampler(isize records, double rate, Source source = {}) : poisson_sampler(own_serial(), records, rate, std::move(source)) {}
+  poisson_sampler(isize records, double rate, Source source = {})
+      : poisson_sampler(own_serial(), records, rate, std::move(source)) {}
 
   /// Draws the next logical batch. Call it as often on every rank. @throw randomness_error when the stream is used up.
   [[nodiscard]] sampled_batch next() {
@@ -81,7 +83,8 @@ private:
   }
   void validate() const {
     if (records_ < 1) throw invalid_argument(message("poisson_sampler: records is ", records_, "; give 1 or more"));
-    if (!(rate_ > 0 && rate_ <= 1)) throw invalid_argument(message("poisson_sampler: rate is ", rate_, "; give a rate in (0, 1]"));
+    if (!(rate_ > 0 && rate_ <= 1))
+      throw invalid_argument(message("poisson_sampler: rate is ", rate_, "; give a rate in (0, 1]"));
   }
 
   isize records_;

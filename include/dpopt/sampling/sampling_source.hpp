@@ -2,8 +2,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /// @file
 /// The SamplingSource role: 64 random bits for each (draw, record), a pure function of a secret. Satisfied by
-/// counter_bits (default) and secure_bits (dpopt::sodium). Who knows the secret knows who was sampled, and then there is
-/// no amplification: it is kept like the noise's.
+/// counter_bits (default) and secure_bits (dpopt::sodium). Who knows the secret knows who was sampled, and then there
+/// is no amplification: it is kept like the noise's.
 #pragma once
 
 #include "dpopt/core/types.hpp"

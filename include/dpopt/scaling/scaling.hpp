@@ -16,7 +16,7 @@ namespace dpopt {
 
 template <class S>
 concept Scaling = std::copyable<S> && requires(const S k, isize iterations, int ranks) {
-  k.validate();                                            // throws invalid_argument
+  k.validate();                                             // throws invalid_argument
   { k.divisor(iterations, ranks) } -> std::same_as<double>; // of the noisy sum over all ranks; > 0
   { k.describe() } -> std::same_as<std::string>;
 };

@@ -30,7 +30,8 @@ struct secure_bits {
   /// Eight records share a block of the stream. @throw state_error before the key is shared.
   [[nodiscard]] std::uint64_t bits(std::uint64_t draw, std::uint64_t record) const {
     if (key_.empty()) throw state_error("secure_bits: no key was drawn or shared yet");
-    const auto nonce = chacha_stream::nonce_of({.what = purpose::sampling, .lane = 0, .step = draw, .parameter = 0, .element = 0});
+    const auto nonce =
+        chacha_stream::nonce_of({.what = purpose::sampling, .lane = 0, .step = draw, .parameter = 0, .element = 0});
     std::array<unsigned char, chacha_stream::block_bytes> block;
     chacha_stream::fill(block, key_, nonce, record / 8);
     std::uint64_t out = 0;

@@ -107,8 +107,8 @@ struct secure_gaussian {
 
   /// x[i] += N(0, std_in_units^2) for i < count, drawn in double and rounded to V; x[i] is element where.element + i.
   /// The number of an element does not depend on how a range is split into calls. Local, thread-safe.
-  /// @throw state_error If there is no key yet, or it is a forked parent's. @throw randomness_error If an element has no
-  /// block; x is unchanged.
+  /// @throw state_error If there is no key yet, or it is a forked parent's. @throw randomness_error If an element has
+  /// no block; x is unchanged.
   template <std::floating_point V>
   DPOPT_NO_CONTRACT void add(const address& where, double std_in_units, V* x, isize count) const {
     DPOPT_NO_CONTRACT_BLOCK

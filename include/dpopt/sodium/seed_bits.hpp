@@ -26,7 +26,8 @@ struct seed_bits {
 
   /// @throw invalid_argument for secure_mode with a seed, randomness_error without entropy.
   void draw_secret() {
-    if (secure_mode && generator_seed) throw invalid_argument("secure_mode draws its own key: leave generator_seed empty");
+    if (secure_mode && generator_seed)
+      throw invalid_argument("secure_mode draws its own key: leave generator_seed empty");
     if (secure_mode) copy_from(secure_bits{});
     else copy_from(counter_bits{.seed = generator_seed});
   }
