@@ -28,7 +28,10 @@ public:
   secret_key() = default;
   secret_key(const secret_key&) = default;
   secret_key& operator=(const secret_key&) = default;
-  ~secret_key() { sodium_memzero(bytes_.data(), bytes_.size()); }
+  ~secret_key() {
+    sodium_memzero(bytes_.data(), bytes_.size());
+    sodium_memzero(&owner_, sizeof owner_);
+  }
 
   /// To be filled; whoever asks is the owner.
   [[nodiscard]] std::span<std::byte> bytes() noexcept {
