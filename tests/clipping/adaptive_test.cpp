@@ -9,6 +9,7 @@
 #include "dpopt/clipping/per_layer.hpp"
 #include "dpopt/clipping/psac.hpp"
 #include "dpopt/clipping/unit_norm.hpp"
+#include "support/bound_clipper.hpp"
 #include "support/catch.hpp"
 
 #include <algorithm>
@@ -19,20 +20,15 @@
 #include <vector>
 
 using namespace dpopt;
+using dpopt::test::bound;
+using dpopt::test::parameters;
 
 namespace {
 
 constexpr double nan_value = std::numeric_limits<double>::quiet_NaN();
 constexpr double infinite = std::numeric_limits<double>::infinity();
-const std::vector<parameter_info> parameters = {{"conv", 12}, {"bias", 3}};
 
 adaptive_options usual() { return {.count_noise_std = 4, .expected_batch_size = across_ranks{10}}; }
-
-template <class C>
-C bound(C clipper) {
-  clipper.bind(parameters);
-  return clipper;
-}
 
 template <class Change>
 adaptive<flat> with(Change change, double start = 1) {

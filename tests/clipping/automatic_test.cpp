@@ -3,22 +3,14 @@
 #include "dpopt/clipping/automatic.hpp"
 
 #include "dpopt/clipping/per_layer.hpp"
+#include "support/bound_clipper.hpp"
 #include "support/catch.hpp"
 
 #include <limits>
 #include <vector>
 
 using namespace dpopt;
-
-namespace {
-const std::vector<parameter_info> parameters = {{"conv", 12}, {"bias", 3}};
-
-template <class C>
-C bound(C clipper) {
-  clipper.bind(parameters);
-  return clipper;
-}
-} // namespace
+using dpopt::test::bound;
 
 TEST_CASE("the factor is C over the norm plus gamma") {
   const auto rule = bound(automatic{flat{2}, 0.5}).rule(0);

@@ -3,22 +3,14 @@
 #include "dpopt/clipping/drop_above.hpp"
 
 #include "dpopt/clipping/per_layer.hpp"
+#include "support/bound_clipper.hpp"
 #include "support/catch.hpp"
 
 #include <limits>
 #include <vector>
 
 using namespace dpopt;
-
-namespace {
-const std::vector<parameter_info> parameters = {{"conv", 12}, {"bias", 3}};
-
-template <class C>
-C bound(C clipper) {
-  clipper.bind(parameters);
-  return clipper;
-}
-} // namespace
+using dpopt::test::bound;
 
 TEST_CASE("gradients up to Z are all scaled by C / Z, and longer ones are dropped") {
   const auto rule = bound(drop_above{flat{0.5}, 20}).rule(0); // Z = 10

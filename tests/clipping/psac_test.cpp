@@ -4,6 +4,7 @@
 
 #include "dpopt/clipping/automatic.hpp"
 #include "dpopt/clipping/per_layer.hpp"
+#include "support/bound_clipper.hpp"
 #include "support/catch.hpp"
 
 #include <cmath>
@@ -11,16 +12,7 @@
 #include <vector>
 
 using namespace dpopt;
-
-namespace {
-const std::vector<parameter_info> parameters = {{"conv", 12}, {"bias", 3}};
-
-template <class C>
-C bound(C clipper) {
-  clipper.bind(parameters);
-  return clipper;
-}
-} // namespace
+using dpopt::test::bound;
 
 TEST_CASE("the factor is C over norm + r / (norm + r)") {
   const auto rule = bound(psac{flat{3}, 0.5}).rule(0);

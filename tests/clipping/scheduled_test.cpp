@@ -5,6 +5,7 @@
 #include "dpopt/clipping/drop_above.hpp"
 #include "dpopt/clipping/per_layer.hpp"
 #include "dpopt/clipping/unit_norm.hpp"
+#include "support/bound_clipper.hpp"
 #include "support/catch.hpp"
 
 #include <cstdint>
@@ -12,16 +13,7 @@
 #include <vector>
 
 using namespace dpopt;
-
-namespace {
-const std::vector<parameter_info> parameters = {{"conv", 12}, {"bias", 3}};
-
-template <class C>
-C bound(C clipper) {
-  clipper.bind(parameters);
-  return clipper;
-}
-} // namespace
+using dpopt::test::bound;
 
 TEST_CASE("every bound is its first value times the schedule's") {
   auto clipper = bound(scheduled{per_layer{{3, 4}}, step_decay{2, 0.5}});

@@ -4,21 +4,13 @@
 
 #include "dpopt/clipping/automatic.hpp"
 #include "dpopt/clipping/per_layer.hpp"
+#include "support/bound_clipper.hpp"
 #include "support/catch.hpp"
 
 #include <vector>
 
 using namespace dpopt;
-
-namespace {
-const std::vector<parameter_info> parameters = {{"conv", 12}, {"bias", 3}};
-
-template <class C>
-C bound(C clipper) {
-  clipper.bind(parameters);
-  return clipper;
-}
-} // namespace
+using dpopt::test::bound;
 
 TEST_CASE("every factor is divided by the sensitivity, which is 1 then") {
   const auto clipper = bound(unit_norm{per_layer{{3, 4}}});
