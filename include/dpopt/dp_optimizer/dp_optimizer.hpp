@@ -44,6 +44,7 @@
 #include <span>
 #include <sstream>
 #include <string>
+#include <string_view>
 #include <tuple>
 #include <type_traits>
 #include <typeinfo>
@@ -426,8 +427,8 @@ private:
     if constexpr (!elementwise) make_gradients();
   }
 
-  /// The configuration as (name, value) texts: what describe() shows and what ranks compare.
-  [[nodiscard]] std::vector<std::pair<std::string, std::string>> configuration() const {
+  /// The configuration as (name, value) texts: what describe() shows and what ranks compare. Names live for ever.
+  [[nodiscard]] std::vector<std::pair<std::string_view, std::string>> configuration() const {
     std::string shapes;
     for (const auto& p : parameters_) shapes += message(shapes.empty() ? "" : ", ", p.name, "[", p.size(), "]");
     return {{"parameters", shapes},
@@ -456,14 +457,10 @@ private:
 
   [[nodiscard]] std::vector<fingerprint_field> fingerprints() {
     std::vector<fingerprint_field> out;
-    static constexpr std::array names{"parameters", "master type", "clipper",      "accumulator",
-                                      "noise",      "placement",   "scaling",      "base optimizer",
-                                      "accountant", "schedule",    "neighbouring", "bucket_elements"};
-    std::size_t k = 0;
     for (const auto& [name, text] : configuration()) {
       fingerprint digest;
       digest.add(text);
-      out.push_back({names[k++], digest.value()});
+      out.push_back({name, digest.value()});
     }
     fingerprint seed; // compared only when the user gave it on every rank
     if constexpr (SharesSecret<noise_type>) {
