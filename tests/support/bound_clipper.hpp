@@ -13,7 +13,7 @@ namespace dpopt::test {
 inline const std::vector<parameter_info> parameters = {{"conv", 12}, {"bias", 3}};
 
 template <class C>
-[[nodiscard]] C bound(C clipper) {
+C bound(C clipper) {
   clipper.bind(parameters);
   return clipper;
 }
