@@ -12,16 +12,17 @@ STAGES = ["core", "parameters", "gradients", "clipping", "accumulation", "commun
           "optimizers", "accounting", "sampling", "dp_optimizer", "checkpoint"]
 # Folders that are components of their own: they may include every stage, and the third-party headers named here.
 ADAPTERS = {"sodium": r"sodium\.h", "mpi": r"mpi\.h", "eigen": r"(unsupported/)?Eigen/\w+"}
-# The only header that may ask the system anything.
-PLATFORM = {"dpopt/core/platform.hpp": r"unistd\.h"}
+# The only headers that may ask the system anything.
+PLATFORM = {"dpopt/core/platform.hpp": r"unistd\.h",
+            "dpopt/checkpoint/file.hpp": r"(fcntl|unistd|sys/file)\.h"}
 # Headers of the component dpopt::dpopt: core and sodium together.
 UMBRELLA = ["dpopt/dpopt.hpp", "dpopt/dp_optimizer/per_layer_optimizers.hpp"]
 COMPONENTS = ["core", "sodium", "dpopt", "mpi", "eigen"]
 
 INCLUDE = re.compile(r'^[ \t]*#[ \t]*include[ \t]*([<"])([^>"]+)[>"]', re.MULTILINE)
 # Folders under tests/ that are no stage: what lies in them has rules of its own.
-SPECIAL_TESTS = {"support", "golden", "golden_opacus", "mpi", "mpi_golden", "static", "compile_fail", "consumer",
-                 "mutants", "tools"}
+SPECIAL_TESTS = {"support", "golden", "golden_opacus", "mpi", "mpi_golden", "openmp", "static", "compile_fail",
+                 "consumer", "mutants", "tools"}
 
 
 def headers(root):

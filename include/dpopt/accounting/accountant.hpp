@@ -15,6 +15,8 @@
 #include <cmath>
 #include <concepts>
 #include <cstdint>
+#include <span>
+#include <vector>
 
 namespace dpopt {
 
@@ -42,6 +44,20 @@ template <class A>
 concept Accountant = std::movable<A> && requires(A a, const A k, const gaussian_event& e, double delta) {
   a.record(e); // strong guarantee: throws invalid_argument and records nothing on a bad event
   { k.epsilon(delta) } -> std::same_as<double>; // upper bound; infinity when a release had no noise; 0 when empty
+};
+
+/// An accountant that can tell everything it was told, so that another one can go on from it.
+template <class A>
+concept RecallsEvents = Accountant<A> && requires(const A k) {
+  { k.history() } -> std::convertible_to<std::span<const gaussian_event>>;
+};
+
+/// An accountant that writes each event to stable storage before it returns. The optimizer opens it on the root alone,
+/// once, and hands what was found there to every rank.
+template <class A>
+concept KeepsLedger = RecallsEvents<A> && requires(A a, std::span<const gaussian_event> past) {
+  { a.open() } -> std::same_as<std::vector<gaussian_event>>; // root only; throws when the ledger cannot be used
+  a.adopt(past);                                             // every rank: counts them, writes nothing
 };
 
 } // namespace dpopt

@@ -120,6 +120,14 @@ public:
   [[nodiscard]] bool reproducible_sampling() const noexcept { return reproducible_sampling_; }
   [[nodiscard]] const std::vector<parameter_info>& parameters() const noexcept { return parameters_; }
 
+  /// Number of the last Poisson-sampled batch that served a step.
+  [[nodiscard]] const std::optional<std::uint64_t>& used_draw() const noexcept { return used_draw_; }
+  /// Goes on where another run stood.
+  void restore(std::optional<std::uint64_t> used_draw, bool reproducible_sampling) noexcept {
+    used_draw_ = used_draw;
+    reproducible_sampling_ = reproducible_sampling_ || reproducible_sampling;
+  }
+
 private:
   void note(isize p) {
     if (p < 0 || p >= static_cast<isize>(parameters_.size()))

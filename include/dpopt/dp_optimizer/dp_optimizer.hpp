@@ -18,6 +18,7 @@
 #include "dpopt/dp_optimizer/base_adaptor.hpp"
 #include "dpopt/dp_optimizer/batch_state.hpp"
 #include "dpopt/dp_optimizer/contributions.hpp"
+#include "dpopt/dp_optimizer/composition.hpp"
 #include "dpopt/dp_optimizer/control_message.hpp"
 #include "dpopt/dp_optimizer/release.hpp"
 #include "dpopt/dp_optimizer/roles.hpp"
@@ -65,62 +66,20 @@ struct dp_options {
 /// order. Not movable: reductions in flight and the claim on the parameters refer to it.
 template <std::floating_point T, Policy... Policies>
 class dp_optimizer {
-public:
-  using clipper_type = policy_for<roles::clipper, flat, Policies...>;
-  using accumulator_type = policy_for<roles::accumulator, running_sum<T>, Policies...>;
-  using communicator_type = policy_for<roles::communicator, serial, Policies...>;
-  using noise_type = policy_for<roles::noise, counter_gaussian, Policies...>;
-  using placement_type = policy_for<roles::placement, replicated, Policies...>;
-  using scaling_type = policy_for<roles::scaling, expected_batch, Policies...>;
-  using base_type = policy_for<roles::base_optimizer, sgd, Policies...>;
-  using accountant_type = policy_for<roles::accountant, rdp_accountant, Policies...>;
-  using schedule_type = policy_for<roles::schedule, as_ready, Policies...>;
-  using sum_type = typename accumulator_type::value_type;
+  friend struct checkpoint_access; // checkpoint/checkpoint.hpp
 
-  static_assert(players<roles::clipper, Policies...> <= 1 && players<roles::accumulator, Policies...> <= 1 &&
-                    players<roles::communicator, Policies...> <= 1 && players<roles::noise, Policies...> <= 1 &&
-                    players<roles::placement, Policies...> <= 1 && players<roles::scaling, Policies...> <= 1 &&
-                    players<roles::base_optimizer, Policies...> <= 1 && players<roles::accountant, Policies...> <= 1 &&
-                    players<roles::schedule, Policies...> <= 1,
-                "dpopt: two policies play the same role; pass one clipper, one noise mechanism, one of each.");
-  static_assert(Clipper<clipper_type>, "dpopt: the clipper does not satisfy Clipper (see clipping/clipper.hpp).");
-  static_assert(Accumulator<accumulator_type>,
-                "dpopt: the accumulator does not satisfy Accumulator (see accumulation/accumulator.hpp).");
-  static_assert(
-      Reduces<communicator_type, sum_type> && Reduces<communicator_type, double>,
-      "dpopt: this communicator cannot sum the accumulator's type; use running_sum<float>, running_sum<double> "
-      "or another communicator.");
-  static_assert(Placement<placement_type>,
-                "dpopt: the placement does not satisfy Placement (see noise/placement.hpp).");
-  static_assert(Scaling<scaling_type>, "dpopt: the scaling does not satisfy Scaling (see scaling/scaling.hpp).");
-  static_assert(Accountant<accountant_type>,
-                "dpopt: the accountant does not satisfy Accountant (see accounting/accountant.hpp).");
-  static_assert(Schedule<schedule_type>, "dpopt: the schedule is neither as_ready nor at_step.");
-  static_assert(
-      BaseOptimizer<base_type, T>,
-      "dpopt: the base optimizer has neither at(t).update(x, g, slots, n) nor a call taking parameter_update<T>.");
-  static_assert(
-      NoiseMechanism<noise_type, sum_type> || !DiscreteNoise<noise_type>,
-      "dpopt: discrete noise is added to an integer sum and to nothing else; use the accumulator integer_grid.");
-  static_assert(
-      WholePlacement<placement_type> || !DiscreteNoise<noise_type>,
-      "dpopt: sums of discrete Gaussians are no discrete Gaussians, so ranks cannot add shares of this noise; use "
-      "placement replicated or root_before_reduction.");
-  static_assert(NoiseMechanism<noise_type, sum_type> || NoiseMechanism<noise_type, double> || DiscreteNoise<noise_type>,
-                "dpopt: the noise mechanism can add neither to the accumulator's type nor to double.");
-  static_assert(NoiseMechanism<noise_type, sum_type> || !placement_type::before_reduction || DiscreteNoise<noise_type>,
-                "dpopt: noise placed before the reduction is added in the accumulator's type, which this mechanism "
-                "cannot; use a floating accumulator or placement replicated.");
-  static_assert(
-      AddressableNoise<noise_type> || !placement_type::needs_addressable,
-      "dpopt: with this placement a rank's noise must follow from its address, but this mechanism's numbers depend "
-      "on the order of calls; use counter_gaussian or secure_gaussian, or placement root_before_reduction.");
-  static_assert(!CorrelatedNoise<noise_type> || !placement_type::before_reduction,
-                "dpopt: correlated noise is added after the reduction, when it is certain that the step releases; use "
-                "placement replicated.");
-  static_assert(NoiseMechanism<noise_type, double> || !LearningClipper<clipper_type> ||
-                    (DiscreteNoise<noise_type> && !NoiseMechanism<noise_type, sum_type>),
-                "dpopt: a clipper that learns needs noise on real numbers, which this mechanism cannot add.");
+public:
+  using roles_of = composition<T, Policies...>;
+  using clipper_type = typename roles_of::clipper_type;
+  using accumulator_type = typename roles_of::accumulator_type;
+  using communicator_type = typename roles_of::communicator_type;
+  using noise_type = typename roles_of::noise_type;
+  using placement_type = typename roles_of::placement_type;
+  using scaling_type = typename roles_of::scaling_type;
+  using base_type = typename roles_of::base_type;
+  using accountant_type = typename roles_of::accountant_type;
+  using schedule_type = typename roles_of::schedule_type;
+  using sum_type = typename roles_of::sum_type;
 
   /// COLLECTIVE. Claims the parameters, checks every option, agrees with the other ranks on the configuration and
   /// shares the root's secret of the noise. Ranks that disagree, or of which one has a bad option, all throw.
@@ -396,6 +355,24 @@ private:
     failure_.raise_together(communicator_);
     require_equal(communicator_, fingerprints());
     if constexpr (SharesSecret<noise_type>) share_secret(communicator_, noise_);
+    if constexpr (KeepsLedger<accountant_type>) open_ledger();
+  }
+
+  /// COLLECTIVE. The root's ledger says what was spent before this run; every rank's accountant goes on from there.
+  void open_ledger() {
+    std::vector<gaussian_event> past;
+    failure_.record([&] {
+      if (communicator_.rank() == 0) past = accountant_.open();
+    });
+    failure_.raise_together(communicator_);
+    auto count = static_cast<std::uint64_t>(past.size());
+    communicator_.broadcast(reinterpret_cast<std::byte*>(&count), sizeof count, 0);
+    failure_.record([&] { past.resize(static_cast<std::size_t>(count)); });
+    failure_.raise_together(communicator_);
+    communicator_.broadcast(reinterpret_cast<std::byte*>(past.data()),
+                            static_cast<isize>(past.size() * sizeof(gaussian_event)), 0);
+    failure_.record([&] { accountant_.adopt(past); });
+    failure_.raise_together(communicator_);
   }
 
   void prepare() {

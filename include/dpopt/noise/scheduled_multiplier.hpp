@@ -86,6 +86,11 @@ struct scheduled_multiplier {
   {
     inner.draw_secret();
   }
+  void renew_secret()
+    requires requires(Noise n) { n.renew_secret(); }
+  {
+    inner.renew_secret();
+  }
   [[nodiscard]] std::span<std::byte> secret() noexcept
     requires SharesSecret<Noise>
   {

@@ -28,6 +28,10 @@ public:
     words_ = {seed ? *seed : fresh_seed(), incarnation, 1};
   }
 
+  /// Like draw(), with an incarnation that no earlier start can have used: for a start that may repeat step numbers.
+  /// @throw randomness_error if the operating system has no entropy to give.
+  void renew(const std::optional<std::uint64_t>& seed) { draw(seed, fresh_seed()); }
+
   /// The 24 bytes that ranks must share.
   [[nodiscard]] std::span<std::byte> bytes() noexcept { return std::as_writable_bytes(std::span(words_)); }
 

@@ -17,6 +17,7 @@
 #include <array>
 #include <cmath>
 #include <cstdint>
+#include <span>
 #include <utility>
 #include <vector>
 
@@ -75,6 +76,16 @@ public:
   }
   /// True when the user's own seed decides who is sampled: then nobody else's amplification holds against the user.
   [[nodiscard]] bool reproducible() const noexcept { return source_.reproducible(); }
+
+  /// Calls f(std::span<std::byte>) for each piece of what the next batches depend on: a companion of checkpoints. Holds
+  /// the secret.
+  template <class F>
+  void visit_state(F&& f) {
+    f(std::as_writable_bytes(std::span(&draw_, 1)));
+    f(std::as_writable_bytes(std::span(&records_, 1)));
+    f(std::as_writable_bytes(std::span(&rate_, 1)));
+    f(source_.secret());
+  }
 
 private:
   static serial& own_serial() {
