@@ -183,6 +183,30 @@ TEMPLATE_TEST_CASE("the hook is called once a release, with the released gradien
   CHECK(calls == 2);
 }
 
+TEST_CASE("a hook cannot start or end a step: the update would be applied twice") {
+  trainer<as_ready> t;
+  std::vector<std::string> refused;
+  t.opt.attach_step_hook([&](auto& opt) {
+    const auto attempt = [&](auto&& f) {
+      try {
+        f();
+      } catch (const state_error& e) {
+        refused.push_back(e.what());
+      }
+    };
+    attempt([&] { opt.step(); });
+    attempt([&] { opt.pre_step(); });
+    attempt([&] { opt.begin({.samples = 0}); });
+    attempt([&] { opt.zero_grad(); });
+  });
+  t.feed(first);
+  t.opt.step();
+  REQUIRE(refused.size() == 4);
+  CHECK(refused[0].find("step() was called by the step hook") == 0);
+  CHECK(t.opt.updates() == 1);
+  CHECK(t.model.values() == undisturbed<as_ready>({first}));
+}
+
 TEMPLATE_TEST_CASE("a step with a hook gives the bits of a step without", "", as_ready, at_step) {
   trainer<TestType> t;
   t.opt.attach_step_hook([](auto&) {});

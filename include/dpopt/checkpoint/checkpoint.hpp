@@ -104,8 +104,10 @@ struct checkpoint_access {
     out.add("reproducible", opt.reproducible());
     out.add("reproducible sampling", opt.state_.reproducible_sampling());
     if (opt.state_.used_draw()) out.add("sampler's draw", *opt.state_.used_draw());
-    if constexpr (requires { opt.clipper().bounds(); })
-      out.add("bounds", std::as_bytes(std::span(opt.clipper().bounds())));
+    if constexpr (RestorableClipper<typename Opt::clipper_type>) {
+      const std::vector<double> learned = opt.clipper().state();
+      out.add("clipper", std::as_bytes(std::span(learned)));
+    }
     if constexpr (RecallsEvents<typename Opt::accountant_type>) {
       const auto& events = opt.accountant_.history();
       out.add("events", std::as_bytes(std::span(events)));
@@ -184,7 +186,7 @@ struct checkpoint_access {
     std::byte bit_by_bit{0};
     std::optional<record_reader> in;
     std::optional<typename Opt::accountant_type> accountant;
-    std::vector<double> bounds;
+    std::vector<double> learned;
     trouble.record([&] { // everything that can fail, before anything changes
       in.emplace(bytes);
       require_fit(opt, *in);
@@ -200,9 +202,11 @@ struct checkpoint_access {
       visit_training_state(opt, fits);
       visit_random_state(opt, fits, companions...);
       accountant.emplace(accountant_of(opt, *in));
-      if constexpr (requires { opt.clipper().bounds(); }) {
-        bounds.resize(opt.clipper().bounds().size());
-        in->read("bounds", std::span(bounds));
+      if constexpr (RestorableClipper<typename Opt::clipper_type>) {
+        learned.resize(opt.clipper().state().size());
+        in->read("clipper", std::span(learned));
+        auto probe = opt.clipper();
+        probe.restore(learned);
       }
       static_cast<void>(in->template number<bool>("run charged"));
       static_cast<void>(in->template number<bool>("reproducible sampling"));
@@ -223,8 +227,8 @@ struct checkpoint_access {
     }
 
     const auto take = [&](const std::string& name, std::span<std::byte> out) { in->read(name, out); };
-    if constexpr (requires { opt.contributions_.clipper().restore(bounds); })
-      opt.contributions_.clipper().restore(std::move(bounds));
+    if constexpr (RestorableClipper<typename Opt::clipper_type>)
+      opt.contributions_.clipper().restore(std::move(learned));
     visit_training_state(opt, take);
     opt.accountant_ = std::move(*accountant);
     if (same_run) {

@@ -12,6 +12,7 @@
 #include "dpopt/communication/buckets.hpp"
 #include "dpopt/communication/failure.hpp"
 #include "dpopt/communication/serial.hpp"
+#include "dpopt/communication/shards.hpp"
 #include "dpopt/communication/shared_secret.hpp"
 #include "dpopt/core/error.hpp"
 #include "dpopt/core/schedules.hpp"
@@ -101,6 +102,8 @@ public:
     else {                                                                          // deliberately never freed
       new contributions<clipper_type, accumulator_type>(std::move(contributions_)); // NOLINT
       new control_message(std::move(control_));                                     // NOLINT
+      new std::vector<T>(std::move(own_gradients_));                                // NOLINT
+      new shard_plan(std::move(shards_));                                           // NOLINT
     }
   }
 
@@ -109,6 +112,7 @@ public:
   /// Opens a microbatch. Errors are recorded and thrown by step() on all ranks.
   /// @throw state_error when add_noise() was called and neither step() nor scale_grad() since.
   void begin(const microbatch& m) {
+    require_outside_hook("begin()");
     if (phase_ == phase::released) finish_step();
     if (phase_ != phase::accumulating) throw state_error("begin(): the noisy sum was not released; call step() first");
     failure_.record([&] {
@@ -186,6 +190,7 @@ public:
   ///   @throw communication_error when the communicator failed, from then on at every call. An exception of a
   ///   whole-parameter base optimizer is thrown on its rank alone and ends the step there, half updated.
   bool step() {
+    require_outside_hook("step()");
     if (phase_ == phase::accumulating && !reduce()) return false;
     if (phase_ == phase::reduced && fused()) {
       or_abandon([this] { release_and_update(); });
@@ -212,6 +217,7 @@ public:
   /// on.
   /// @return false for a skipped (virtual) step.
   bool pre_step() {
+    require_outside_hook("pre_step()");
     failure_.record([&] { make_gradients(); });
     if (phase_ == phase::accumulating && !reduce()) return false;
     if (phase_ == phase::reduced) or_abandon([this] { write_gradients(divisor_); });
@@ -258,6 +264,7 @@ public:
   /// Zeroes the parameters' gradients. Optional, at any time, any number of times: sums are step()'s own business. What
   /// pre_step() or add_noise() left there is dropped, and that step is over.
   void zero_grad() {
+    require_outside_hook("zero_grad()");
     if (phase_ == phase::released || phase_ == phase::noised) finish_step();
     for (const auto& p : parameters_) std::fill(p.gradient.begin(), p.gradient.end(), T(0));
   }
@@ -335,6 +342,7 @@ private:
     released,     ///< gradients hold the released gradient
   };
   static constexpr bool elementwise = ElementwiseOptimizer<base_type, T>;
+  static constexpr bool scatters = ScatteringPlacement<placement_type>; // sums and released numbers travel in parts
   static constexpr std::size_t slots = [] {
     if constexpr (elementwise) return base_type::slots;
     else return std::size_t{0};
@@ -401,7 +409,8 @@ private:
     for (auto& s : optimizer_state_) s.assign(static_cast<std::size_t>(plan().total()), T(0));
     posted_.reserve(static_cast<std::size_t>(plan().buckets().size()));
     fix_noise();
-    if constexpr (!elementwise) make_gradients();
+    if constexpr (scatters) shards_ = shard_plan(plan(), communicator_.rank(), communicator_.size());
+    if constexpr (!elementwise || scatters) make_gradients();
   }
 
   /// The configuration as (name, value) texts: what describe() shows and what ranks compare. Names live for ever.
@@ -485,8 +494,11 @@ private:
       // Without this rank's noise the others would see their exact sum: let them see nothing.
       if (failure_) spoil(std::span(contributions_.sum().data() + bucket.first, static_cast<std::size_t>(bucket.size)));
     }
-    or_break(
-        [&] { posted_.push_back(communicator_.start_sum(contributions_.sum().data() + bucket.first, bucket.size)); });
+    or_break([&] {
+      sum_type* const sums = contributions_.sum().data() + bucket.first;
+      if constexpr (scatters) posted_.push_back(communicator_.start_reduce_scatter(sums, shards_.counts(k)));
+      else posted_.push_back(communicator_.start_sum(sums, bucket.size));
+    });
   }
 
   /// COLLECTIVE unless skipped: completes the sum over ranks, charges the accountant, agrees on status.
@@ -676,7 +688,7 @@ private:
   [[nodiscard]] const bucket_plan& plan() const noexcept { return progress_.plan(); }
 
   /// Whether noise, scaling and update can share one pass.
-  [[nodiscard]] bool fused() const noexcept { return elementwise && !hook_; }
+  [[nodiscard]] bool fused() const noexcept { return elementwise && !scatters && !hook_; }
 
   [[nodiscard]] sum_type* sum_of(isize p) { return contributions_.sum().data() + plan().offset(p); }
 
@@ -691,9 +703,7 @@ private:
 
   template <class F>
   void for_each_tile(isize p, F&& f) {
-    const isize n = parameters_[p].size();
-    for (isize first = 0; first < n; first += release_tile_elements)
-      f(first, std::min(release_tile_elements, n - first));
+    for_each_release_tile<noise_type, sum_type>(parameters_[p].size(), f);
   }
 
   void release(isize p, isize first, isize count, double divisor, T* out) {
@@ -712,9 +722,9 @@ private:
   void release_and_update() {
     if constexpr (elementwise) {
       const auto constants = step_constants();
-      std::array<T, release_tile_elements> tile;
       for (isize p = 0; p < parameters_.count(); ++p)
         for_each_tile(p, [&](isize first, isize count) {
+          std::array<T, release_tile_elements> tile;
           const auto& entry = parameters_[p];
           T* const g = entry.gradient.empty() ? tile.data() : entry.gradient.data() + first;
           release(p, first, count, divisor_, g);
@@ -724,10 +734,41 @@ private:
   }
 
   void write_gradients(double divisor) {
+    if constexpr (scatters) return gather_gradients(divisor);
     for (isize p = 0; p < parameters_.count(); ++p) {
       T* const g = gradient(p).data();
       for_each_tile(p, [&](isize first, isize count) { release(p, first, count, divisor, g + first); });
     }
+    phase_ = phase::released;
+  }
+
+  /// COLLECTIVE. Each rank releases what it owns of every bucket and sends it to the others. A rank whose noise fails
+  /// sends NaN, and all ranks throw.
+  void gather_gradients(double divisor) {
+    for (isize k = 0; k < std::ssize(plan().buckets()); ++k) {
+      failure_.record([&] {
+        for_each_owned(plan(), shards_, k, [&](isize p, isize first, isize count) {
+          T* const out = own_gradients_.data() + plan().offset(p);
+          for (isize at = first; at < first + count; at += release_tile_elements)
+            release(p, at, std::min(release_tile_elements, first + count - at), divisor, out + at);
+        });
+      });
+      const auto [first, size] = shards_.own(k);
+      if (failure_) spoil(std::span(own_gradients_.data() + first, static_cast<std::size_t>(size)));
+      or_break([&] {
+        T* const whole = own_gradients_.data() + plan().buckets()[static_cast<std::size_t>(k)].first;
+        posted_.push_back(communicator_.start_all_gather(whole, shards_.counts(k)));
+      });
+    }
+    or_break([&] {
+      for (auto& r : posted_) communicator_.wait(r);
+    });
+    posted_.clear();
+    failure_.raise_together(communicator_);
+    contributions_.clear_sum(); // the parts of other ranks, too
+    for (isize p = 0; p < parameters_.count(); ++p)
+      if (T* const to = gradient(p).data(); to != own_gradients_.data() + plan().offset(p))
+        std::copy_n(own_gradients_.data() + plan().offset(p), parameters_[p].size(), to);
     phase_ = phase::released;
   }
 
@@ -756,7 +797,7 @@ private:
   /// memory is an error of all of them.
   void make_gradients() {
     for (const auto& p : parameters_)
-      if (p.gradient.empty()) return own_gradients_.resize(static_cast<std::size_t>(plan().total()));
+      if (scatters || p.gradient.empty()) return own_gradients_.resize(static_cast<std::size_t>(plan().total()));
   }
 
   /// Where p's released gradient is: the user's array, or ours.
@@ -772,11 +813,23 @@ private:
     return out;
   }
 
+  /// A step is not over before its hook is.
+  void require_outside_hook(const char* what) const {
+    if (in_hook_) throw state_error(message(what, " was called by the step hook, whose step is not over; call it later"));
+  }
+
   void call_hook() {
     if (hook_ && !hook_called_) {
       hook_called_ = true;
       const auto hook = hook_; // it may attach another one
-      hook(*this);
+      in_hook_ = true;
+      try {
+        hook(*this);
+      } catch (...) {
+        in_hook_ = false;
+        throw;
+      }
+      in_hook_ = false;
     }
   }
 
@@ -845,6 +898,7 @@ private:
   std::vector<typename communicator_type::request> posted_;
   std::array<std::vector<T>, slots> optimizer_state_;
   std::vector<T> own_gradients_;
+  shard_plan shards_; // only when the placement scatters
   std::function<void(dp_optimizer&)> hook_;
   failure failure_;
   phase phase_ = phase::accumulating;
@@ -862,6 +916,7 @@ private:
   bool skip_next_ = false;
   bool last_skipped_ = false;
   bool hook_called_ = false;
+  bool in_hook_ = false;
 };
 
 /// Order-free: dp_optimizer opt(parameters, dp_options{}, flat{1.0}, counter_gaussian{1.1}, adam{}).
