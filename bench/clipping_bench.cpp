@@ -10,10 +10,10 @@
 #include "dpopt/dp_optimizer/contributions.hpp"
 #include "dpopt/gradients/materialized.hpp"
 
+#include "support/hand_written.hpp"
+
 #include <benchmark/benchmark.h>
 
-#include <algorithm>
-#include <cmath>
 #include <cstddef>
 #include <vector>
 
@@ -52,23 +52,32 @@ void ours(benchmark::State& state, isize parameters) {
   state.SetBytesProcessed(state.iterations() * total * static_cast<isize>(sizeof(float)));
 }
 
-/// Norm and sum of each row back to back, as one would write it for one parameter and one bound.
 void raw(benchmark::State& state) {
   batch b(state.range(0), 1);
   for (auto _ : state) {
-    for (isize i = 0; i < b.samples; ++i) {
-      const float* row = b.data.data() + i * b.width;
-      double squares[8] = {};
-      for (isize k = 0; k < b.width; k += 8)
-        for (isize j = 0; j < 8; ++j) squares[j] += static_cast<double>(row[k + j]) * static_cast<double>(row[k + j]);
-      double s = 0;
-      for (const double q : squares) s += q;
-      const float factor = static_cast<float>(std::min(1.0, 1.0 / (std::sqrt(s) + 1e-6)));
-      for (isize k = 0; k < b.width; ++k) b.sum[static_cast<std::size_t>(k)] += factor * row[k];
-    }
+    bench::clip_and_sum(b.data.data(), b.samples, b.width, b.sum.data());
     benchmark::ClobberMemory();
   }
   state.SetBytesProcessed(state.iterations() * total * static_cast<isize>(sizeof(float)));
+}
+
+/// Rows of state.range(0) numbers that fill state.range(1) KiB, clipped layer by layer, and the same memory only read.
+template <bool Ours>
+void bandwidth(benchmark::State& state) {
+  const isize width = state.range(0), numbers = state.range(1) * 256, samples = numbers / width;
+  const std::vector<float> data(static_cast<std::size_t>(numbers), 0.5F);
+  dpopt::contributions<dpopt::per_layer, dpopt::running_sum<float>> c(dpopt::per_layer{1.0}, {});
+  c.bind({{"p", width}}, {0});
+  for (auto _ : state) {
+    if constexpr (Ours) {
+      c.begin({.samples = samples});
+      c.add(0, dpopt::materialized(data.data(), samples, width), [](isize) {});
+      benchmark::ClobberMemory();
+    } else {
+      benchmark::DoNotOptimize(bench::read_all(data.data(), numbers));
+    }
+  }
+  state.SetBytesProcessed(state.iterations() * numbers * static_cast<isize>(sizeof(float)));
 }
 
 void per_layer_float(benchmark::State& s) { ours<dpopt::per_layer, dpopt::running_sum<float>>(s, 1); }
@@ -84,5 +93,9 @@ BENCHMARK(per_layer_grid)->Name("per_layer to integer grid/ours")->Arg(1024);
 BENCHMARK(raw)->Name("per_layer to integer grid/raw:one pass in float")->Arg(1024);
 BENCHMARK(flat_float)->Name("flat over 16 parameters/ours")->Arg(1024)->Arg(65536);
 BENCHMARK(raw)->Name("flat over 16 parameters/raw:one pass, one parameter")->Arg(1024)->Arg(65536);
+BENCHMARK(bandwidth<true>)->Name("bandwidth, row and KiB/ours")->ArgsProduct({{64, 1024, 16384, 65536}, {512, 262144}});
+BENCHMARK(bandwidth<false>)
+    ->Name("bandwidth, row and KiB/raw:sum of the numbers")
+    ->ArgsProduct({{64, 1024, 16384, 65536}, {512, 262144}});
 
 } // namespace

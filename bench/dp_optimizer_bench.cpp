@@ -8,10 +8,11 @@
 #include "dpopt/dp_optimizer/dp_optimizer.hpp"
 #include "dpopt/gradients/materialized.hpp"
 
+#include "support/hand_written.hpp"
+
 #include <benchmark/benchmark.h>
 
 #include <algorithm>
-#include <cmath>
 #include <cstddef>
 #include <vector>
 
@@ -49,16 +50,7 @@ void raw_clipped(benchmark::State& state) {
   problem p(state.range(0));
   for (auto _ : state) {
     std::fill(p.sum.begin(), p.sum.end(), 0.0F);
-    for (isize i = 0; i < samples; ++i) {
-      const float* row = p.g.data() + i * p.size;
-      double squares[8] = {};
-      for (isize k = 0; k < p.size; k += 8)
-        for (isize j = 0; j < 8; ++j) squares[j] += static_cast<double>(row[k + j]) * static_cast<double>(row[k + j]);
-      double s = 0;
-      for (const double q : squares) s += q;
-      const float factor = static_cast<float>(std::min(1.0, 1.0 / (std::sqrt(s) + 1e-6)));
-      for (isize k = 0; k < p.size; ++k) p.sum[static_cast<std::size_t>(k)] += factor * row[k];
-    }
+    bench::clip_and_sum(p.g.data(), samples, p.size, p.sum.data());
     for (std::size_t k = 0; k < p.w.size(); ++k) p.w[k] -= 0.1F * (p.sum[k] / static_cast<float>(samples));
     benchmark::ClobberMemory();
   }

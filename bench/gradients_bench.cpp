@@ -3,8 +3,13 @@
 /// @file
 /// Question: what do the two questions of a gradient source cost against plain loops on the same numbers? The row sizes
 /// span many tiny parameters to rows beyond L2; the batch always holds 16 MiB.
+#include "dpopt/gradients/linear_sequence.hpp"
 #include "dpopt/gradients/linear_weight.hpp"
 #include "dpopt/gradients/materialized.hpp"
+
+#if __has_include(<Eigen/Core>)
+#include "dpopt/eigen/eigen_product.hpp"
+#endif
 
 #include <benchmark/benchmark.h>
 
@@ -79,48 +84,88 @@ void sum_raw(benchmark::State& state) {
   count_bytes(state);
 }
 
-/// A linear layer [width x width] on a batch of 64, never materialized.
+/// A linear layer [width x width] on a batch of 256, never materialized.
 struct layer {
   explicit layer(isize n)
-      : width(n), a(static_cast<std::size_t>(64 * n), 0.5F), e(a.size(), 0.25F), out(static_cast<std::size_t>(n * n)),
-        factors(64, 0.5) {}
+      : width(n), a(static_cast<std::size_t>(batch * n), 0.5F), e(a.size(), 0.25F),
+        out(static_cast<std::size_t>(n * n)), factors(batch, 0.5) {}
+  static constexpr isize batch = 256;
   isize width;
   std::vector<float> a, e, out;
   std::vector<double> factors;
 };
 
+/// Norms and sum, as clipping asks for them.
+template <class Product>
 void linear_ours(benchmark::State& state) {
   layer l(state.range(0));
-  const dpopt::linear_weight<float> source{l.a.data(), l.e.data(), 64, l.width, l.width};
+  const dpopt::linear_weight<float, Product> source{l.a.data(), l.e.data(), layer::batch, l.width, l.width};
   dpopt::workspace scratch;
+  std::vector<double> norms(layer::batch);
   for (auto _ : state) {
-    source.add_weighted_sum({0, 64}, l.factors.data(), l.out.data(), scratch);
+    source.add_squared_norms({0, layer::batch}, norms.data(), scratch);
+    source.add_weighted_sum({0, layer::batch}, l.factors.data(), l.out.data(), scratch);
     benchmark::ClobberMemory();
   }
-  state.SetItemsProcessed(state.iterations() * 64 * l.width * l.width);
+  state.SetItemsProcessed(state.iterations() * layer::batch * l.width * l.width);
 }
 
+/// The gradient of the batch that a trainer without privacy computes.
+template <class Product>
 void linear_raw(benchmark::State& state) {
   layer l(state.range(0));
+  dpopt::workspace scratch;
+  const dpopt::strided_rows<const float> a{l.a.data(), l.width}, e{l.e.data(), l.width};
   for (auto _ : state) {
-    for (isize i = 0; i < 64; ++i)
-      for (isize o = 0; o < l.width; ++o) {
-        const float scaled =
-            static_cast<float>(l.factors[static_cast<std::size_t>(i)]) * l.e[static_cast<std::size_t>(i * l.width + o)];
-        const float* a = l.a.data() + i * l.width;
-        float* row = l.out.data() + o * l.width;
-        for (isize k = 0; k < l.width; ++k) row[k] += scaled * a[k];
-      }
+    Product{}.add(l.width, l.width, layer::batch, e, a, dpopt::strided_rows<float>{l.out.data(), l.width}, scratch);
     benchmark::ClobberMemory();
   }
-  state.SetItemsProcessed(state.iterations() * 64 * l.width * l.width);
+  state.SetItemsProcessed(state.iterations() * layer::batch * l.width * l.width);
 }
+
+/// The norm of one sample with T positions of a layer [width x width]: by Gram matrices, or by making the gradient.
+void sequence_norm(benchmark::State& state, bool by_gram) {
+  const isize positions = state.range(1);
+  layer l(state.range(0));
+  l.a.resize(static_cast<std::size_t>(positions * l.width), 0.5F);
+  l.e.resize(l.a.size(), 0.25F);
+  const dpopt::linear_sequence<float> source{l.a.data(), l.e.data(), 1, positions, l.width, l.width};
+  dpopt::workspace scratch;
+  for (auto _ : state) benchmark::DoNotOptimize(source.squared_norm_of(0, by_gram, scratch));
+}
+void sequence_gram(benchmark::State& state) { sequence_norm(state, true); }
+void sequence_made(benchmark::State& state) { sequence_norm(state, false); }
 
 BENCHMARK(norms_ours)->Name("squared norms/ours")->Arg(64)->Arg(1024)->Arg(16384)->Arg(262144);
 BENCHMARK(read_raw)->Name("squared norms/raw:sum of the numbers")->Arg(64)->Arg(1024)->Arg(16384)->Arg(262144);
 BENCHMARK(sum_ours)->Name("weighted sum/ours")->Arg(64)->Arg(1024)->Arg(16384)->Arg(262144);
 BENCHMARK(sum_raw)->Name("weighted sum/raw:loop")->Arg(64)->Arg(1024)->Arg(16384)->Arg(262144);
-BENCHMARK(linear_ours)->Name("linear weighted sum/ours")->Arg(64)->Arg(512);
-BENCHMARK(linear_raw)->Name("linear weighted sum/raw:loop")->Arg(64)->Arg(512);
+BENCHMARK(linear_ours<dpopt::portable_product>)->Name("linear norms and sum/ours")->Arg(64)->Arg(256)->Arg(1024);
+BENCHMARK(linear_raw<dpopt::portable_product>)
+    ->Name("linear norms and sum/raw:the product alone")
+    ->Arg(64)
+    ->Arg(256)
+    ->Arg(1024);
+#if __has_include(<Eigen/Core>)
+using dpopt::eigen::eigen_product;
+BENCHMARK(linear_ours<eigen_product>)->Name("linear with eigen_product/ours")->Arg(64)->Arg(256)->Arg(1024);
+BENCHMARK(linear_raw<eigen_product>)->Name("linear with eigen_product/raw:Eigen")->Arg(64)->Arg(256)->Arg(1024);
+BENCHMARK(linear_ours<dpopt::portable_product>)->Name("linear against Eigen/ours")->Arg(64)->Arg(256)->Arg(1024);
+BENCHMARK(linear_raw<eigen_product>)->Name("linear against Eigen/raw:Eigen")->Arg(64)->Arg(256)->Arg(1024);
+#endif
+BENCHMARK(sequence_gram)
+    ->Name("sequence norm/ours")
+    ->Args({64, 16})
+    ->Args({64, 64})
+    ->Args({256, 64})
+    ->Args({256, 128})
+    ->Args({256, 256});
+BENCHMARK(sequence_made)
+    ->Name("sequence norm/raw:making the gradient")
+    ->Args({64, 16})
+    ->Args({64, 64})
+    ->Args({256, 64})
+    ->Args({256, 128})
+    ->Args({256, 256});
 
 } // namespace

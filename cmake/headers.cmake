@@ -20,6 +20,11 @@ set(dpopt_core_headers
     dpopt/accumulation/deferred_source.hpp
     dpopt/accumulation/integer_grid.hpp
     dpopt/accumulation/running_sum.hpp
+    dpopt/checkpoint/checkpoint.hpp
+    dpopt/checkpoint/file.hpp
+    dpopt/checkpoint/ledger.hpp
+    dpopt/checkpoint/ledgered.hpp
+    dpopt/checkpoint/record.hpp
     dpopt/clipping/adaptive.hpp
     dpopt/clipping/automatic.hpp
     dpopt/clipping/clip_bounds.hpp
@@ -28,6 +33,7 @@ set(dpopt_core_headers
     dpopt/clipping/flat.hpp
     dpopt/clipping/name_pattern.hpp
     dpopt/clipping/norm_bound.hpp
+    dpopt/clipping/norm_quantiles.hpp
     dpopt/clipping/per_group.hpp
     dpopt/clipping/per_layer.hpp
     dpopt/clipping/psac.hpp
@@ -40,18 +46,22 @@ set(dpopt_core_headers
     dpopt/communication/failure.hpp
     dpopt/communication/meeting.hpp
     dpopt/communication/serial.hpp
+    dpopt/communication/shards.hpp
     dpopt/communication/shared_secret.hpp
     dpopt/communication/threads.hpp
     dpopt/communication/wire.hpp
     dpopt/core/batch_size.hpp
     dpopt/core/error.hpp
+    dpopt/core/parallel.hpp
     dpopt/core/platform.hpp
     dpopt/core/portable_functions.hpp
     dpopt/core/schedules.hpp
     dpopt/core/types.hpp
+    dpopt/core/vector_dispatch.hpp
     dpopt/core/workspace.hpp
     dpopt/dp_optimizer/base_adaptor.hpp
     dpopt/dp_optimizer/batch_state.hpp
+    dpopt/dp_optimizer/composition.hpp
     dpopt/dp_optimizer/contributions.hpp
     dpopt/dp_optimizer/control_message.hpp
     dpopt/dp_optimizer/dp_optimizer.hpp
@@ -59,14 +69,26 @@ set(dpopt_core_headers
     dpopt/dp_optimizer/release.hpp
     dpopt/dp_optimizer/roles.hpp
     dpopt/dp_optimizer/schedule.hpp
+    dpopt/gradients/bias.hpp
     dpopt/gradients/callback.hpp
+    dpopt/gradients/channel_layout.hpp
+    dpopt/gradients/convolution_geometry.hpp
+    dpopt/gradients/convolution_weight.hpp
+    dpopt/gradients/embedding.hpp
     dpopt/gradients/half.hpp
+    dpopt/gradients/linear_sequence.hpp
     dpopt/gradients/linear_weight.hpp
     dpopt/gradients/materialized.hpp
+    dpopt/gradients/normalization_weight.hpp
+    dpopt/gradients/outer_products.hpp
+    dpopt/gradients/patch_products.hpp
     dpopt/gradients/per_sample_gradients.hpp
     dpopt/gradients/preconditioned.hpp
+    dpopt/gradients/product.hpp
     dpopt/gradients/sample_tiles.hpp
+    dpopt/gradients/sequence_norm.hpp
     dpopt/gradients/tied.hpp
+    dpopt/gradients/tied_embedding.hpp
     dpopt/gradients/units.hpp
     dpopt/noise/banded.hpp
     dpopt/noise/banded_inverse.hpp
@@ -78,9 +100,11 @@ set(dpopt_core_headers
     dpopt/noise/discrete_gaussian.hpp
     dpopt/noise/discrete_laplace.hpp
     dpopt/noise/exact_coin.hpp
+    dpopt/noise/honaker_tree.hpp
     dpopt/noise/keyed_digest.hpp
     dpopt/noise/multiplier.hpp
     dpopt/noise/noise_mechanism.hpp
+    dpopt/noise/normal_tiles.hpp
     dpopt/noise/philox.hpp
     dpopt/noise/placement.hpp
     dpopt/noise/portable_math.hpp
@@ -134,4 +158,5 @@ set(dpopt_mpi_headers
     dpopt/mpi/mpi_environment.hpp)
 
 set(dpopt_eigen_headers
-    dpopt/eigen/eigen.hpp)
+    dpopt/eigen/eigen.hpp
+    dpopt/eigen/eigen_product.hpp)

@@ -8,6 +8,7 @@
 // What everything uses.
 #include "dpopt/core/batch_size.hpp" // defines: batch_size, per_rank, across_ranks
 #include "dpopt/core/error.hpp"      // defines: error, invalid_argument, state_error, rank_error, ...
+#include "dpopt/core/parallel.hpp"   // defines: parallel_pieces
 #include "dpopt/core/schedules.hpp"  // defines: exponential_decay, step_decay, cosine_decay, lambda_schedule
 #include "dpopt/core/types.hpp"      // defines: isize, samples, neighbouring, loss_reduction, roles
 #include "dpopt/core/workspace.hpp"  // defines: workspace
@@ -19,29 +20,42 @@
 #include "dpopt/parameters/parameter_view.hpp" // defines: ParameterView, parameter_view
 
 // Per-sample gradients of one parameter.
+#include "dpopt/gradients/bias.hpp"                 // defines: bias
 #include "dpopt/gradients/callback.hpp"             // defines: callback
+#include "dpopt/gradients/channel_layout.hpp"       // defines: channel_layout
+#include "dpopt/gradients/convolution_geometry.hpp" // defines: convolution_geometry
+#include "dpopt/gradients/convolution_weight.hpp"   // defines: convolution_weight
+#include "dpopt/gradients/embedding.hpp"            // defines: embedding
 #include "dpopt/gradients/half.hpp"                 // defines: bfloat16, float16
+#include "dpopt/gradients/linear_sequence.hpp"      // defines: linear_sequence
 #include "dpopt/gradients/linear_weight.hpp"        // defines: linear_weight
 #include "dpopt/gradients/materialized.hpp"         // defines: materialized
+#include "dpopt/gradients/normalization_weight.hpp" // defines: normalization_weight
+#include "dpopt/gradients/outer_products.hpp"       // defines: outer_product, add_outer_products
+#include "dpopt/gradients/patch_products.hpp"       // defines: kernels of convolution_weight
 #include "dpopt/gradients/per_sample_gradients.hpp" // defines: PerSampleGradients, SampleAccess, CheckedSource
 #include "dpopt/gradients/preconditioned.hpp"       // defines: preconditioned
+#include "dpopt/gradients/product.hpp"              // defines: MatrixProduct, portable_product
 #include "dpopt/gradients/sample_tiles.hpp"         // defines: sample_tile
+#include "dpopt/gradients/sequence_norm.hpp"        // defines: norms of linear_sequence
 #include "dpopt/gradients/tied.hpp"                 // defines: tied
+#include "dpopt/gradients/tied_embedding.hpp"       // defines: tied_embedding
 #include "dpopt/gradients/units.hpp"                // defines: units, averaged_views
 
 // Bound each sample's contribution.
 #include "dpopt/clipping/adaptive.hpp"    // defines: adaptive, adaptive_options
 #include "dpopt/clipping/automatic.hpp"   // defines: automatic
 #include "dpopt/clipping/clip_bounds.hpp" // defines: clip_bounds
-#include "dpopt/clipping/clipper.hpp"     // defines: Clipper, BoundedClipper, AdjustableClipper, LearningClipper
-#include "dpopt/clipping/drop_above.hpp"  // defines: drop_above
+#include "dpopt/clipping/clipper.hpp"     // defines: Clipper, BoundedClipper, AdjustableClipper, LearningClipper, ...
+#include "dpopt/clipping/drop_above.hpp"  // defines: drop_above, norm_limit
 #include "dpopt/clipping/flat.hpp"        // defines: flat
 #include "dpopt/clipping/norm_bound.hpp"  // defines: norm_bound
-#include "dpopt/clipping/per_group.hpp"   // defines: per_group, clip_group, weight_and_bias
-#include "dpopt/clipping/per_layer.hpp"   // defines: per_layer
-#include "dpopt/clipping/psac.hpp"        // defines: psac
-#include "dpopt/clipping/scheduled.hpp"   // defines: scheduled
-#include "dpopt/clipping/unit_norm.hpp"   // defines: unit_norm
+#include "dpopt/clipping/norm_quantiles.hpp" // defines: norm_quantiles, geometric_edges
+#include "dpopt/clipping/per_group.hpp"      // defines: per_group, clip_group, weight_and_bias
+#include "dpopt/clipping/per_layer.hpp"      // defines: per_layer
+#include "dpopt/clipping/psac.hpp"           // defines: psac
+#include "dpopt/clipping/scheduled.hpp"      // defines: scheduled
+#include "dpopt/clipping/unit_norm.hpp"      // defines: unit_norm
 
 // Sum on this rank.
 #include "dpopt/accumulation/accumulator.hpp"     // defines: Accumulator, SealedAccumulator, AccumulatesFrom
@@ -53,23 +67,25 @@
 // Sum over ranks.
 #include "dpopt/communication/agreement.hpp"    // defines: agree, require_equal
 #include "dpopt/communication/buckets.hpp"      // defines: bucket_plan, bucket_progress
-#include "dpopt/communication/communicator.hpp" // defines: Communicator, Reduces
+#include "dpopt/communication/communicator.hpp" // defines: Communicator, Reduces, Scatters
 #include "dpopt/communication/serial.hpp"       // defines: serial
+#include "dpopt/communication/shards.hpp"       // defines: shard_plan
 #include "dpopt/communication/threads.hpp"      // defines: threads
 
 // Add noise, once.
-#include "dpopt/noise/banded.hpp"               // defines: banded
-#include "dpopt/noise/banded_inverse.hpp"       // defines: banded_inverse, stored_banded_inverse
-#include "dpopt/noise/blt.hpp"                  // defines: blt
-#include "dpopt/noise/blt_parameters.hpp"       // defines: blt_parameters, square_root_blt
-#include "dpopt/noise/correlated.hpp"           // defines: correlated
-#include "dpopt/noise/counter_gaussian.hpp"     // defines: counter_gaussian
-#include "dpopt/noise/discrete_gaussian.hpp"    // defines: discrete_gaussian (the sampler)
-#include "dpopt/noise/discrete_laplace.hpp"     // defines: discrete_laplace
-#include "dpopt/noise/exact_coin.hpp"           // defines: WordSource, exact_coin
-#include "dpopt/noise/noise_mechanism.hpp"      // defines: NoiseMechanism, AddressableNoise, CorrelatedNoise, ...
-#include "dpopt/noise/placement.hpp"            // defines: replicated, root_before_reduction, independent_shares
-#include "dpopt/noise/run_plan.hpp"             // defines: run_plan
+#include "dpopt/noise/banded.hpp"            // defines: banded
+#include "dpopt/noise/banded_inverse.hpp"    // defines: banded_inverse, stored_banded_inverse
+#include "dpopt/noise/blt.hpp"               // defines: blt
+#include "dpopt/noise/blt_parameters.hpp"    // defines: blt_parameters, square_root_blt
+#include "dpopt/noise/correlated.hpp"        // defines: correlated
+#include "dpopt/noise/counter_gaussian.hpp"  // defines: counter_gaussian
+#include "dpopt/noise/discrete_gaussian.hpp" // defines: discrete_gaussian (the sampler)
+#include "dpopt/noise/discrete_laplace.hpp"  // defines: discrete_laplace
+#include "dpopt/noise/exact_coin.hpp"        // defines: WordSource, exact_coin
+#include "dpopt/noise/honaker_tree.hpp"      // defines: honaker_tree
+#include "dpopt/noise/noise_mechanism.hpp"   // defines: NoiseMechanism, AddressableNoise, CorrelatedNoise, ...
+#include "dpopt/noise/placement.hpp"         // defines: replicated, root_before_reduction, independent_shares, sharded
+#include "dpopt/noise/run_plan.hpp"          // defines: run_plan
 #include "dpopt/noise/scheduled_multiplier.hpp" // defines: scheduled_multiplier
 #include "dpopt/noise/sequential_gaussian.hpp"  // defines: sequential_gaussian
 #include "dpopt/noise/strategy.hpp"             // defines: NoiseStrategy, RegeneratingStrategy, StoringStrategy
@@ -115,6 +131,13 @@
 
 // The step itself.
 #include "dpopt/dp_optimizer/dp_optimizer.hpp"         // defines: dp_optimizer, dp_options
-#include "dpopt/dp_optimizer/microbatch.hpp"           // defines: microbatch
+#include "dpopt/dp_optimizer/microbatch.hpp"           // defines: microbatch, gradient_scale_of
 #include "dpopt/dp_optimizer/per_layer_optimizers.hpp" // defines: (simple_)distributed_per_layer_optimizer
 #include "dpopt/dp_optimizer/schedule.hpp"             // defines: as_ready, at_step
+
+// Runs that stop and go on.
+#include "dpopt/checkpoint/checkpoint.hpp" // defines: save, resume, resume_options, resumed, Companion
+#include "dpopt/checkpoint/file.hpp"       // defines: write_file, read_file
+#include "dpopt/checkpoint/ledger.hpp"     // defines: ledger
+#include "dpopt/checkpoint/ledgered.hpp"   // defines: ledgered
+#include "dpopt/checkpoint/record.hpp"     // defines: record_writer, record_reader

@@ -23,10 +23,11 @@ using namespace dpopt::test;
 namespace {
 
 constexpr double ratio = 3;
+constexpr double limit = 5; // above every bound in use
 
 /// Where some rule is at its greatest: far out, or just below Z for each bound in use and each factor of a schedule.
 std::vector<double> adversarial_norms() {
-  std::vector<double> norms{1e9};
+  std::vector<double> norms{1e9, limit * (1 - 1e-12)};
   for (const double c : {0.7, 0.9, 0.4, 0.3, 0.2, 0.5})
     for (const double moved : {1.0, 2.0, 0.25, 1.5}) norms.push_back(ratio * c * moved * (1 - 1e-12));
   return norms;
@@ -62,6 +63,7 @@ void with_every_rule(const G& grouping) {
   in_all_guises(automatic{grouping, 0.02});
   in_all_guises(psac{grouping, 0.05});
   in_all_guises(drop_above{grouping, ratio});
+  in_all_guises(drop_above{grouping, norm_limit{limit}});
   in_all_guises(unit_norm{grouping});
   in_all_guises(unit_norm{automatic{grouping}});
   in_all_guises(unit_norm{psac{grouping}});

@@ -137,6 +137,48 @@ TEST_CASE("different types, kinds and roots are an error on all ranks") {
   expect_errors(roots, "from rank 0", "from rank 1");
 }
 
+TEST_CASE("parts of other lengths are an error on all ranks, and a rank that leaves is not waited for") {
+  const auto differing = run_ranks(2, [](threads comm) {
+    std::array<float, 4> x{};
+    const std::array<isize, 2> counts = comm.rank() == 0 ? std::array<isize, 2>{1, 3} : std::array<isize, 2>{2, 2};
+    threads::request started = comm.start_reduce_scatter(x.data(), std::span(counts));
+    comm.wait(started);
+  });
+  for (const auto& error : differing) {
+    CHECK(holds<communication_error>(error));
+    CHECK(mentions(error, "reduce-scatter of 4 float in parts of 1, 3"));
+    CHECK(mentions(error, "reduce-scatter of 4 float in parts of 2, 2"));
+  }
+  const auto left = run_ranks(3, [](threads comm) {
+    if (comm.rank() == 1) return;
+    std::array<double, 3> x{};
+    const std::array<isize, 3> counts{1, 1, 1};
+    threads::request started = comm.start_all_gather(x.data(), std::span(counts));
+    comm.wait(started);
+  });
+  CHECK(mentions(left[0], "rank 1 left"));
+  CHECK(mentions(left[2], "rank 1 left"));
+}
+
+TEST_CASE("a scattered sum has the bits of a sum") {
+  std::array<std::array<double, 1000>, 3> whole{};
+  std::array<std::array<double, 1000>, 3> scattered{};
+  const std::array<isize, 3> counts{411, 0, 589};
+  const auto errors = run_ranks(3, [&](threads comm) {
+    const auto me = static_cast<std::size_t>(comm.rank());
+    for (std::size_t i = 0; i < 1000; ++i)
+      whole[me][i] = scattered[me][i] = 1.0 / static_cast<double>(7 * i + 3 + 1000 * me);
+    threads::request sum = comm.start_sum(whole[me].data(), 1000);
+    threads::request parts = comm.start_reduce_scatter(scattered[me].data(), std::span(counts));
+    comm.wait(parts);
+    comm.wait(sum);
+  });
+  CHECK(error_texts(errors).empty());
+  CHECK(std::equal(whole[0].begin(), whole[0].begin() + 411, scattered[0].begin()));
+  CHECK(std::equal(whole[2].begin() + 411, whole[2].end(), scattered[2].begin() + 411));
+  CHECK(scattered[0][411] == 1.0 / (7 * 411 + 3)); // what is not its part a rank is not told
+}
+
 TEST_CASE("a failure is final and has one text") {
   const auto errors = run_ranks(3, [](threads comm) {
     std::vector<double> x(3);

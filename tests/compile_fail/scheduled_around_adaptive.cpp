@@ -2,7 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Two policies would move the same bounds.
 // error: dpopt: scheduled moves the bounds of flat, per_layer or per_group, plain or with a rule or unit_norm around
-// error: them; it goes outermost, and never together with adaptive.
+// error: them; only norm_quantiles goes around it, and never adaptive.
 #include "dpopt/clipping/adaptive.hpp"
 #include "dpopt/clipping/scheduled.hpp"
 

@@ -6,6 +6,7 @@
 #include "dpopt/accumulation/running_sum.hpp"
 #include "dpopt/clipping/flat.hpp"
 #include "dpopt/clipping/per_layer.hpp"
+#include "dpopt/gradients/linear_weight.hpp"
 #include "support/catch.hpp"
 #include "support/probes.hpp"
 
@@ -274,4 +275,58 @@ TEST_CASE("contributions: more samples than a block holds are clipped block by b
       expected[static_cast<std::size_t>(k)] += factor * numbers[static_cast<std::size_t>(i * 100 + k)];
   }
   CHECK(close({s.sum().data(), s.sum().data() + 100}, expected));
+}
+
+namespace {
+
+/// Norm of what one sample of one parameter adds at bound 2.
+template <class S>
+long double contributed(const S& source, double gradient_scale) {
+  contributions<flat, running_sum<double>> s(flat{2}, {});
+  const std::vector<parameter_info> only = {{"only", source.size()}};
+  s.bind(only, {0});
+  s.begin({.samples = 1, .gradient_scale = gradient_scale});
+  s.add(0, source, [](isize) {});
+  long double squares = 0;
+  for (isize k = 0; k < source.size(); ++k) squares += std::pow(static_cast<long double>(s.sum().data()[k]), 2);
+  return std::sqrt(squares);
+}
+
+} // namespace
+
+TEST_CASE("contributions: gradients whose squares vanish in double are bounded under any gradient scale") {
+  for (int exponent = -322; exponent <= -140; exponent += 2) {
+    const double size = std::pow(10.0, exponent);
+    const double scale = 1 / size < 1e300 ? 1e8 / size : 1e307;
+    INFO(size << " scaled by " << scale);
+    const std::vector<double> row = {size, -size, 0, 3 * size, size, size, 2 * size, size, size};
+    const long double written_out = contributed(materialized<double>(row.data(), 1, 9), scale);
+    CHECK(written_out <= 2);
+    const std::vector<double> a = {std::sqrt(size), 0, 2 * std::sqrt(size)};
+    const std::vector<double> e = {std::sqrt(size), -std::sqrt(size)};
+    const long double factored = contributed(linear_weight<double>{a.data(), e.data(), 1, 3, 2}, scale);
+    CHECK(factored <= 2);
+    if (exponent > -150) CHECK(std::min(written_out, factored) > 1.999L); // no shorter than it must be
+  }
+  const std::vector<double> zeros(9, 0.0);
+  CHECK(squared_norm(zeros.data(), 9) == 0);
+  CHECK(contributed(materialized<double>(zeros.data(), 1, 9), 1e300) == 0);
+}
+
+TEST_CASE("contributions: a norm over many parameters is no less for the rounding of their sum") {
+  // Each small square is just below half an ulp of the large one: added one by one, all of them are lost.
+  const isize count = 3000;
+  const double large = 0x1p40;
+  const double small = large * std::sqrt(0.49 * std::numeric_limits<double>::epsilon());
+  std::vector<parameter_info> many(static_cast<std::size_t>(count), {"one", 1});
+  std::vector<isize> offsets(static_cast<std::size_t>(count));
+  for (isize p = 0; p < count; ++p) offsets[static_cast<std::size_t>(p)] = p;
+  contributions<flat, running_sum<double>> s(flat{1}, {});
+  s.bind(many, offsets);
+  s.begin({.samples = 1});
+  for (isize p = 0; p < count; ++p) s.add(p, materialized<double>(p == 0 ? &large : &small, 1, 1), [](isize) {});
+  long double squares = 0;
+  for (isize p = 0; p < count; ++p) squares += std::pow(static_cast<long double>(s.sum().data()[p]), 2);
+  CHECK(std::sqrt(squares) <= 1);
+  CHECK(std::sqrt(squares) > 1 - 1e-11L);
 }

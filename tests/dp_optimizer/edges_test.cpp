@@ -13,12 +13,18 @@
 #include "dpopt/clipping/psac.hpp"
 #include "dpopt/clipping/unit_norm.hpp"
 #include "dpopt/dp_optimizer/contributions.hpp"
+#include "dpopt/gradients/bias.hpp"
 #include "dpopt/gradients/callback.hpp"
+#include "dpopt/gradients/convolution_weight.hpp"
+#include "dpopt/gradients/embedding.hpp"
 #include "dpopt/gradients/half.hpp"
+#include "dpopt/gradients/linear_sequence.hpp"
 #include "dpopt/gradients/linear_weight.hpp"
 #include "dpopt/gradients/materialized.hpp"
+#include "dpopt/gradients/normalization_weight.hpp"
 #include "dpopt/gradients/preconditioned.hpp"
 #include "dpopt/gradients/tied.hpp"
+#include "dpopt/gradients/tied_embedding.hpp"
 #include "dpopt/gradients/units.hpp"
 #include "support/catch.hpp"
 #include "support/clipper_promises.hpp"
@@ -128,8 +134,9 @@ std::vector<edge> table() {
 // ---- sources: the same data, as each kind of source holds it ------------------------------------------------------
 
 const std::array kinds{
-    "materialized float", "materialized double", "strided",      "bfloat16",        "float16", "linear weight",
-    "callback",           "random by sample",    "units of one", "units of linear", "tied",    "preconditioned"};
+    "materialized float", "materialized double", "strided",      "bfloat16",        "float16",  "linear weight",
+    "callback",           "random by sample",    "units of one", "units of linear", "tied",     "preconditioned",
+    "embedding",          "convolution",         "bias",         "normalization",   "sequence", "tied embedding"};
 
 // One parameter's samples in one microbatch. Owns what the source views, and what the numbers it holds mean.
 struct holding {
@@ -139,6 +146,12 @@ struct holding {
   std::vector<double> wide, half_of_tied, divisors;
   std::vector<bfloat16> brain;
   std::vector<float16> half;
+  std::vector<float> two_positions, scale_of_positions,
+      looked_up; // of two positions a sample; and of tokens
+  std::vector<std::int32_t> tokens;
+  std::vector<double> inputs_of_two, gradients_of_two;     // of convolutions, in double: in float the norm has a margin
+  std::vector<double> sequence_inputs, sequence_gradients; // the convolution's, position by position
+  std::vector<double> wide_a, wide_e, wide_looked_up;      // of a tied embedding, likewise
   std::vector<isize> offsets;
   std::function<void(isize, double*)> write;
   std::vector<std::vector<real>> rows; // what it means
@@ -190,7 +203,37 @@ struct holding {
       write = [this, n](isize i, double* g) {
         for (std::size_t k = 0; k < n; ++k) g[k] = static_cast<double>(narrow[static_cast<std::size_t>(i) * n + k]);
       };
+    lay_out_positions(n);
     mean(kind, n);
+  }
+
+  // Two positions: channels first for convolutions (e a + e/4 (-a/2) = 7/8 e a), sums (g - g/2), and rows of tokens, of
+  // which the first comes twice (g/4 more) beside padding that is not a number.
+  void lay_out_positions(std::size_t n) {
+    for (const double x : a) inputs_of_two.insert(inputs_of_two.end(), {x, -x / 2});
+    for (const double x : e) gradients_of_two.insert(gradients_of_two.end(), {x, x / 4});
+    const auto two_rows = [](const std::vector<float>& from, isize width, double second, std::vector<double>& to) {
+      for (std::size_t i = 0; i < from.size(); i += static_cast<std::size_t>(width))
+        for (const double factor : {1.0, second})
+          for (std::size_t k = 0; k < static_cast<std::size_t>(width); ++k)
+            to.push_back(factor * static_cast<double>(from[i + k]));
+    };
+    wide_a.assign(a.begin(), a.end());
+    wide_e.assign(e.begin(), e.end());
+    if (of.inputs > 0) two_rows(a, of.inputs, -0.5, sequence_inputs);
+    two_rows(e, of.outputs, 0.25, sequence_gradients);
+    for (const float x : narrow) two_positions.insert(two_positions.end(), {x, x / -2});
+    for (std::size_t k = 0; k < narrow.size(); ++k) scale_of_positions.insert(scale_of_positions.end(), {2, -1});
+    const auto dimension = static_cast<std::size_t>(of.inputs);
+    for (std::size_t i = 0; i < static_cast<std::size_t>(batch); ++i) {
+      for (isize v = 0; v < of.outputs; ++v) tokens.push_back(static_cast<std::int32_t>(v));
+      tokens.insert(tokens.end(), {-1, 0});
+      const auto first = narrow.begin() + static_cast<std::ptrdiff_t>(i * n);
+      looked_up.insert(looked_up.end(), first, first + static_cast<std::ptrdiff_t>(n));
+      looked_up.insert(looked_up.end(), dimension, std::numeric_limits<float>::quiet_NaN());
+      for (std::size_t k = 0; k < dimension; ++k) looked_up.push_back(narrow[i * n + k] / 4);
+    }
+    wide_looked_up.assign(looked_up.begin(), looked_up.end());
   }
 
   void mean(const std::string& kind, std::size_t n) {
@@ -206,6 +249,12 @@ struct holding {
                       : kind == "float16"                                    ? static_cast<real>(half[at])
                       : kind == "random by sample"                           ? static_cast<real>(g[k])
                       : kind == "linear weight" || kind == "units of linear" ? product
+                      : kind == "convolution" || kind == "sequence"          ? 0.875L * product
+                      : kind == "bias"                                       ? 0.5L * static_cast<real>(narrow[at])
+                      : kind == "normalization"                              ? static_cast<real>(narrow[at]) * 2.5L
+                      : kind == "embedding" || kind == "tied embedding"
+                          ? (kind == "embedding" ? 0 : product) +
+                                static_cast<real>(narrow[at]) * (k < static_cast<std::size_t>(of.inputs) ? 1.25L : 1.0L)
                       : kind == "tied" ? product + static_cast<real>(half_of_tied[at])
                       : kind == "preconditioned"
                           ? static_cast<real>(wide[at]) / static_cast<real>(divisors[k] == 0 ? 1 : divisors[k])
@@ -228,6 +277,26 @@ struct holding {
     if (kind == "strided") return deferred_source<A>(materialized<float>(strided.data(), batch, size(), size() + 3));
     if (kind == "bfloat16") return deferred_source<A>(materialized<bfloat16>(brain.data(), batch, size()));
     if (kind == "float16") return deferred_source<A>(materialized<float16>(half.data(), batch, size()));
+    const auto layout = channel_layout::channels_first(batch, size(), 2);
+    if (kind == "bias") return deferred_source<A>(bias(two_positions.data(), layout));
+    if (kind == "normalization")
+      return deferred_source<A>(normalization_weight(scale_of_positions.data(), two_positions.data(), layout));
+    if (kind == "embedding")
+      return deferred_source<A>(
+          embedding<float>(tokens.data(), looked_up.data(), batch, of.outputs + 2, of.outputs, of.inputs, -1));
+    if (kind == "convolution" && of.inputs > 0)
+      return deferred_source<A>(convolution_weight<double>(inputs_of_two.data(), gradients_of_two.data(), batch,
+                                                           {.input_channels = static_cast<std::int32_t>(of.inputs),
+                                                            .output_channels = static_cast<std::int32_t>(of.outputs),
+                                                            .input_size = {2},
+                                                            .kernel_size = {1}}));
+    if (kind == "sequence")
+      return deferred_source<A>(
+          linear_sequence<double>{sequence_inputs.data(), sequence_gradients.data(), batch, 2, of.inputs, of.outputs});
+    if (kind == "tied embedding")
+      return deferred_source<A>(tied_embedding<double>{tokens.data(), wide_looked_up.data(), wide_a.data(),
+                                                       wide_e.data(), batch, of.outputs + 2, 1, of.outputs, of.inputs,
+                                                       -1});
     if (kind == "linear weight") return deferred_source<A>(linear);
     if (kind == "callback" || kind == "random by sample") return deferred_source<A>(callback(write, batch, size()));
     if (kind == "units of one") return deferred_source<A>(units(floats, offsets));

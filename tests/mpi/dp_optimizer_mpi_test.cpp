@@ -28,6 +28,11 @@ TEST_CASE("any number of processes gives the bits of one process on the integer 
   CHECK_NOTHROW(equals_one_rank<double, integer_grid, at_step>(world(), 0));
 }
 
+TEST_CASE("sharded gives what replicated gives: to summation order, and the same bits on the integer grid") {
+  CHECK_NOTHROW(sharded_equals_replicated<double, running_sum<double>>(world(), world(), 1e-14));
+  CHECK_NOTHROW(sharded_equals_replicated<float, integer_grid>(world(), world(), 0));
+}
+
 TEST_CASE("secure_mode gives all processes the same parameters, and others in the next run") {
   CHECK_NOTHROW(secure_runs_agree_and_differ(world(), world()));
 }

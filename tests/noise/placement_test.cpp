@@ -11,6 +11,7 @@ using dpopt::independent_shares;
 using dpopt::Placement;
 using dpopt::replicated;
 using dpopt::root_before_reduction;
+using dpopt::sharded;
 using dpopt::share;
 
 namespace {
@@ -78,14 +79,14 @@ double variance_factor(int ranks) {
 }
 
 TEMPLATE_TEST_CASE("the release carries the variance exactly once, whatever the number of ranks", "", replicated,
-                   root_before_reduction, independent_shares) {
+                   root_before_reduction, independent_shares, sharded) {
   // Exactly, but for the rounding of 1 / sqrt(W): half a unit in the last place, twice, and a sum of W terms.
   for (int ranks = 1; ranks <= 64; ++ranks)
     CHECK(variance_factor<TestType>(ranks) == Approx(1).epsilon(64 * std::numeric_limits<double>::epsilon()).margin(0));
 }
 
 TEMPLATE_TEST_CASE("before_reduction says whether before() ever adds anything", "", replicated, root_before_reduction,
-                   independent_shares) {
+                   independent_shares, sharded) {
   bool adds = false;
   for (int rank = 0; rank < 5; ++rank) adds = adds || TestType::before(rank, 5).std_factor > 0;
   CHECK(adds == TestType::before_reduction);

@@ -15,7 +15,9 @@ static_assert(Communicator<communicator>);
 static_assert(!Reduces<communicator, double>); // it has no start_sum
 static_assert(Communicator<reducing_communicator>);
 static_assert(Reduces<reducing_communicator, double>);
-static_assert(!Reduces<reducing_communicator, float>); // float* is not double*
+static_assert(!Reduces<reducing_communicator, float>);   // float* is not double*
+static_assert(!Scatters<reducing_communicator, double>); // sums whole buffers only
+static_assert(Scatters<scattering_communicator, double>);
 
 struct immovable_communicator : communicator {
   immovable_communicator() = default;

@@ -213,6 +213,63 @@ void compares_configurations(C& comm) {
   require_equal(comm, same);
 }
 
+/// The lengths of a part a rank: uneven, some 0, all 0 but one, and none at all.
+inline std::vector<std::vector<isize>> part_lengths(int ranks) {
+  std::vector<std::vector<isize>> out;
+  for (int kind = 0; kind < 5; ++kind) {
+    std::vector<isize> counts;
+    for (int r = 0; r < ranks; ++r)
+      counts.push_back(kind == 0   ? 3
+                       : kind == 1 ? (r % 2 == 0 ? 1700 * (r + 1) : 0)
+                       : kind == 2 ? (r % 2 == 1 ? 33001 : 0)
+                       : kind == 3 ? (r == ranks - 1 ? 1 : 0)
+                                   : 0);
+    out.push_back(std::move(counts));
+  }
+  return out;
+}
+
+/// Each rank's part of a reduce-scatter is that part of the sum: exactly for small integers, and the same for any
+/// lengths in flight at once. Then an all-gather gives every rank the whole.
+template <class T, class C>
+void scatters_and_gathers(C& comm) {
+  const auto me = static_cast<std::size_t>(comm.rank());
+  const auto all_counts = part_lengths(comm.size());
+  const auto number = [](isize i) { return i % 1000 + 1; };
+  const isize ranks = isize{comm.size()} * (comm.size() + 1) / 2;
+  std::vector<std::vector<T>> x;
+  std::vector<typename C::request> started;
+  for (const auto& counts : all_counts) {
+    isize n = 0;
+    for (const isize c : counts) n += c;
+    std::vector<T>& v = x.emplace_back(static_cast<std::size_t>(n));
+    for (isize i = 0; i < n; ++i) v[static_cast<std::size_t>(i)] = static_cast<T>((comm.rank() + 1) * number(i));
+    started.push_back(comm.start_reduce_scatter(v.data(), std::span(counts)));
+  }
+  for (std::size_t k = 0; k < x.size(); ++k) { // all waits before the first judgement: nobody is left alone
+    comm.wait(started[k]);
+    started[k] = {};
+  }
+  std::string wrong;
+  for (std::size_t k = 0; k < x.size(); ++k) {
+    isize first = 0;
+    for (std::size_t r = 0; r < me; ++r) first += all_counts[k][r];
+    const isize end = first + all_counts[k][me];
+    for (isize i = 0; i < std::ssize(x[k]); ++i) {
+      T& v = x[k][static_cast<std::size_t>(i)];
+      if (i < first || i >= end) v = static_cast<T>(7); // an all-gather must not look at these
+      else if (v != static_cast<T>(ranks * number(i))) wrong = message("element ", i, " of reduce-scatter ", k);
+    }
+    started[k] = comm.start_all_gather(x[k].data(), std::span(all_counts[k]));
+  }
+  for (std::size_t k = x.size(); k-- > 0;) comm.wait(started[k]);
+  expect(wrong.empty(), wrong);
+  for (std::size_t k = 0; k < x.size(); ++k)
+    for (isize i = 0; i < std::ssize(x[k]); ++i)
+      expect(x[k][static_cast<std::size_t>(i)] == static_cast<T>(ranks * number(i)), "element ", i, " of all-gather ",
+             k);
+}
+
 /// Every rank makes the same wrong call. The communicator may be unusable afterwards, so call this last.
 template <class C>
 void refuses_wrong_arguments(C& comm) {
@@ -225,6 +282,14 @@ void refuses_wrong_arguments(C& comm) {
   thrown_text<invalid_argument>([&] { comm.broadcast(&b, -1, 0); });
   thrown_text<invalid_argument>([&] { comm.broadcast(&b, 1, w); });
   thrown_text<invalid_argument>([&] { comm.broadcast(&b, 1, -1); });
+  const std::vector<isize> too_many(static_cast<std::size_t>(w) + 1, 0);
+  const std::string parts = thrown_text<invalid_argument>([&] { (void)comm.start_all_gather(&x, too_many); });
+  expect(parts.find(message(w + 1, " parts were given for ", w, " ranks")) != std::string::npos, parts);
+  std::vector<isize> negative(static_cast<std::size_t>(w), 0);
+  negative.back() = -2;
+  thrown_text<invalid_argument>([&] { (void)comm.start_reduce_scatter(&x, negative); });
+  negative.back() = 1;
+  thrown_text<invalid_argument>([&] { (void)comm.start_reduce_scatter(static_cast<float*>(nullptr), negative); });
 }
 
 /// All promises, in one order, on every rank.
@@ -239,6 +304,8 @@ void keeps_every_promise(C comm) {
   leaves_the_same_bits_everywhere<double>(comm);
   keeps_several_sums_apart(comm);
   takes_many_sums_at_once(comm);
+  scatters_and_gathers<float>(comm);
+  scatters_and_gathers<std::int64_t>(comm);
   accepts_nothing(comm);
   moves(comm);
   broadcasts_from_each_root(comm);

@@ -13,6 +13,7 @@
 #include "dpopt/communication/serial.hpp"
 #include "dpopt/core/error.hpp"
 #include "dpopt/dp_optimizer/per_layer_optimizers.hpp"
+#include "dpopt/noise/placement.hpp"
 #include "dpopt/optimizers/adam.hpp"
 #include "dpopt/optimizers/sgd.hpp"
 #include "support/communicator_conformance.hpp"
@@ -84,6 +85,39 @@ void equals_one_rank(C comm, double tolerance) {
   expect(same_everywhere, "the same bits on every rank");
   const double d = distance(several, one);
   expect(d <= tolerance, "one rank and ", ranks, " ranks differ by ", d);
+}
+
+/// Placement sharded releases what replicated releases: it reduces and draws the same numbers, each on one rank.
+/// @param first, second Two communicators over the same ranks. @param tolerance As above.
+template <class T, class Accumulated, class C>
+void sharded_equals_replicated(C first, C second, double tolerance) {
+  const auto train = [](C comm, auto placement) {
+    const int rank = comm.rank();
+    const int ranks = comm.size();
+    toy_model<T> model(toy_sizes());
+    model.gradients[3].clear(); // of one parameter nobody wants to see the gradient
+    auto views = model.views();
+    dp_optimizer opt(views, dp_options{.bucket_elements = 16}, per_layer{0.6}, Accumulated{}, std::move(comm),
+                     placement, counter_gaussian{.noise_multiplier = 0.8, .seed = 20240229},
+                     expected_batch{across_ranks{double{toy_samples}}}, sgd{.learning_rate = 0.5, .momentum = 0.9},
+                     no_accountant{});
+    toy_feeder<T> feeder;
+    toy_result<T> result;
+    for (isize s = 0; s < toy_steps; ++s) {
+      feeder.feed(opt, s, uneven_share(toy_samples, s, rank, ranks), static_cast<std::uint64_t>(10 * rank + 1));
+      if (s == 1) opt.add_noise(); // the parts of a step, once
+      opt.step();
+      result.released.push_back(model.all_gradients());
+    }
+    result.values = model.all_values();
+    return std::pair(result, alike(opt.communicator(), result.values));
+  };
+  const auto replica = train(std::move(first), replicated{});
+  const auto parts = train(std::move(second), sharded{});
+  expect(parts.second, "the same bits on every rank");
+  const double d = distance(parts.first.values, replica.first.values);
+  expect(d <= tolerance, "replicated and sharded differ by ", d);
+  if (tolerance == 0) expect(parts.first.released == replica.first.released, "the same released gradients");
 }
 
 /// secure_mode: one key for all, drawn by the root, and another one in every run.

@@ -187,6 +187,41 @@ class Readme(TreeTest):
         self.assertIn("```cpp\n#include <cstdio>\n\nint main() {}\n```\n```cpp\nelse\n```\n", text)
 
 
+class Docs(TreeTest):
+    """A tree whose documentation speaks of x, which doc_names.hpp declares, and of one_more, which is the library's."""
+
+    def setUp(self):
+        super().setUp()
+        self.header("one.hpp", "template <class T> T one_more(T x) { return x.next(); }")
+        self.write("tests/support/doc_names.hpp",
+                   '#include "dpopt/one.hpp"\nnamespace documented { struct number { number next(); }; extern number x; }\n')
+
+    def check(self, text, *arguments):
+        self.write("docs/a.md", text)
+        return run("check_docs", "--root", self.root, *arguments)
+
+    def test_statements_declarations_and_programs_compile(self):
+        self.assert_passes(self.check("```cpp\none_more(x);\n```\n- y\n  ```cpp\n  x.next();\n  ```\n"
+                                      "```cpp\ntemplate <class T>\nstruct z { T y; };\n```\n"
+                                      "```cpp\n#include <vector>\nint main() {}\n```\n```sh\nelse\n```\n"),
+                           "4 of 4 examples compile")
+
+    def test_a_mistake_is_named_with_its_line(self):
+        self.assert_fails(self.check("# a\n\n```cpp\nx.next();\nx.last();\n```\n"), "docs/a.md:5:")
+        self.assert_fails(self.check("```cpp\nx.next()\n```\n"), "docs/a.md:")
+
+    def test_what_an_example_instantiates_is_compiled_too(self):
+        self.assert_fails(self.check("```cpp\none_more(1);\n```\n"), "one.hpp")
+
+    def test_examples_of_missing_components_are_left_out(self):
+        text = "```cpp\nx.next();\n```\n```cpp\nmpi(x);\n```\n"
+        self.assert_fails(self.check(text))
+        self.assert_passes(self.check(text, "--skip", "mpi"), "1 of 2 examples compile")
+
+    def test_documents_without_examples_are_no_success(self):
+        self.assert_fails(self.check("nothing"))
+
+
 class Mutants(TreeTest):
     """Tests without Catch2 here: main() prints a failure as Catch2 does."""
 

@@ -97,8 +97,8 @@ struct checkpoint_access {
     record_writer out;
     for (const auto& [name, text] : requirements(opt)) out.add("configuration: " + name, text);
     visit_training_state(opt, [&](const std::string& name, std::span<std::byte> bytes) { out.add(name, bytes); });
-    visit_random_state(opt, [&](const std::string& name, std::span<std::byte> bytes) { out.add(name, bytes); },
-                       companions...);
+    visit_random_state(
+        opt, [&](const std::string& name, std::span<std::byte> bytes) { out.add(name, bytes); }, companions...);
     out.add("companions", static_cast<std::uint64_t>(sizeof...(C)));
     out.add("run charged", opt.run_charged_);
     out.add("reproducible", opt.reproducible());

@@ -120,8 +120,8 @@ private:
   }
 
   [[nodiscard]] state_error damaged() const {
-    return state_error(message("ledger '", path_,
-                               "' is damaged or was changed by hand; what it holds after that line is not known"));
+    return state_error(
+        message("ledger '", path_, "' is damaged or was changed by hand; what it holds after that line is not known"));
   }
 
   std::string path_;

@@ -119,8 +119,8 @@ public:
   void read(const std::string& name, std::span<V> out) const {
     const auto field = bytes(name);
     if (field.size() != out.size_bytes())
-      throw invalid_argument(message("checkpoint: field '", name, "' holds ", field.size(), " bytes where this run has ",
-                                     out.size_bytes()));
+      throw invalid_argument(message("checkpoint: field '", name, "' holds ", field.size(),
+                                     " bytes where this run has ", out.size_bytes()));
     if (!field.empty()) std::memcpy(out.data(), field.data(), field.size());
   }
   template <class V>

@@ -59,7 +59,7 @@ struct adaptive {
   static_assert(
       AdjustableClipper<Inner>,
       "dpopt: adaptive moves the bounds of flat, per_layer or per_group, plain or with a rule or unit_norm around "
-      "them; it goes outermost, and never together with scheduled.");
+      "them; only norm_quantiles goes around it, and never scheduled.");
   using role = roles::clipper;
   Inner inner = {};
   adaptive_options options = {};
@@ -97,6 +97,8 @@ struct adaptive {
 
   /// C of each group in the coming step. Public: it follows from what was released.
   [[nodiscard]] const std::vector<double>& bounds() const noexcept { return bounds_; }
+  /// What restore() goes on from: bounds().
+  [[nodiscard]] std::vector<double> state() const { return bounds_; }
   /// Goes on from bounds() of another run, before or after bind().
   /// @throw invalid_argument unless there is one for each group, within the options' range. Before bind(): it throws.
   void restore(std::vector<double> bounds) {
@@ -183,5 +185,6 @@ private:
 };
 
 static_assert(BoundedClipper<adaptive<flat>> && LearningClipper<adaptive<flat>> && !AdjustableClipper<adaptive<flat>>);
+static_assert(RestorableClipper<adaptive<flat>>);
 
 } // namespace dpopt

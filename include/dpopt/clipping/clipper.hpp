@@ -3,7 +3,8 @@
 /// @file
 /// The Clipper role: bounds what one sample can add. A clipper is a grouping (which parameters share a norm) and a rule
 /// (norm to factor). Groupings: flat, per_layer, per_group. Rules around a grouping: automatic, psac, drop_above;
-/// without one, norm_bound. Around both: unit_norm. Outermost, one of what moves the bounds: adaptive, scheduled.
+/// without one, norm_bound. Around both: unit_norm. Around these, one of what moves the bounds: adaptive, scheduled.
+/// Outermost, if norms are to be seen: norm_quantiles.
 ///
 /// Privacy contract: with factors from rule(g), the sum over samples of all groups' contributions moves by at most
 /// sensitivity(relation) in L2 norm between neighbouring data sets, in exact arithmetic. Noise and accountant use that
@@ -20,6 +21,8 @@
 #include <span>
 #include <string>
 #include <type_traits>
+#include <utility>
+#include <vector>
 
 namespace dpopt {
 
@@ -50,10 +53,11 @@ concept AdjustableClipper = BoundedClipper<C> && requires(C c, const C k, isize 
 
 /// A clipper that learns from noisy scalars of its own, released together with the gradients of every step.
 ///
-/// Privacy contract: one unit of privacy moves each side scalar by at most 1/2 (add/remove, zero-out; twice that for
-/// replace-one, as it moves the gradients by twice their bound). Noise of side_std(relation), in proportion, is added
-/// to each, once, and gradient_multiplier(z) is what is left for the gradients so that both together cost no more than
-/// one Gaussian mechanism with multiplier z. The accountant is told z.
+/// Privacy contract: noise of side_std(relation) is added to each side scalar, once. With d(relation) the L2 norm of
+/// what one unit of privacy moves them by (adaptive: 1/2 a scalar, twice that for replace-one; norm_quantiles: one cell
+/// a group by 1, two for replace-one), 1 / gradient_multiplier(z)^2 + (d / side_std)^2 <= 1 / z^2 for every relation:
+/// gradients and side scalars together cost no more than one Gaussian mechanism with multiplier z. The accountant is
+/// told z.
 template <class C>
 concept LearningClipper =
     Clipper<C> && requires(C c, const C k, isize g, double norm, std::span<double> side, std::span<const double> noisy,
@@ -65,6 +69,13 @@ concept LearningClipper =
       { k.greatest_sensitivity() } -> std::same_as<double>;          // add/remove, over all bounds it may learn
       c.learn(noisy, iterations, ranks);                             // once a released step, alike on all ranks
     };
+
+/// A clipper whose coming steps follow from earlier releases: what a checkpoint holds of it. All of it is public.
+template <class C>
+concept RestorableClipper = Clipper<C> && requires(C c, const C k, std::vector<double> state) {
+  { k.state() } -> std::same_as<std::vector<double>>;
+  c.restore(std::move(state)); // before or after bind(); throws invalid_argument when it is another's
+};
 
 /// What a rule can be put around: bounds that stand still, and no rule of its own yet.
 template <class C>

@@ -26,7 +26,7 @@ struct scheduled {
   static_assert(
       AdjustableClipper<Inner>,
       "dpopt: scheduled moves the bounds of flat, per_layer or per_group, plain or with a rule or unit_norm around "
-      "them; it goes outermost, and never together with adaptive.");
+      "them; only norm_quantiles goes around it, and never adaptive.");
   using role = roles::clipper;
   Inner inner = {};
   Schedule schedule = {};

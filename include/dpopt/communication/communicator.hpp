@@ -12,6 +12,7 @@
 
 #include <concepts>
 #include <cstddef>
+#include <span>
 
 namespace dpopt {
 
@@ -29,6 +30,18 @@ template <class C, class T>
 concept Reduces = Communicator<C> && requires(C c, T* values, isize n, typename C::request& r) {
   { c.start_sum(values, n) } -> std::same_as<typename C::request>; // collective; order of calls alike on all ranks
   c.wait(r);                                                       // returns when values hold the sum
+};
+
+/// Sums of which each rank gets a part, and parts put together: what placement `sharded` needs. Optional.
+///
+/// counts[r] is the length of rank r's part; parts lie one after the other in rank order, may be empty, and are the
+/// same on all ranks. `values` holds all parts; it and the counts stay alive and untouched until wait.
+template <class C, class T>
+concept Scatters = Reduces<C, T> && requires(C c, T* values, std::span<const isize> counts) {
+  // After wait this rank's own part holds the sum over ranks; what the other parts hold is unspecified.
+  { c.start_reduce_scatter(values, counts) } -> std::same_as<typename C::request>;
+  // After wait every part holds what its rank had in it.
+  { c.start_all_gather(values, counts) } -> std::same_as<typename C::request>;
 };
 
 } // namespace dpopt

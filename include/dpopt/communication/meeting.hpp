@@ -34,17 +34,22 @@ namespace dpopt::detail {
 
 /// What all ranks must ask for alike in one collective, and how elements [first, first + count) of it are done.
 struct collective {
-  std::string_view verb; ///< "sum" or "broadcast"
-  std::string_view type; ///< element type in messages
-  isize count = 0;       ///< elements
-  int root = 0;          ///< source of a broadcast; 0 for a sum
-  void (*run)(std::span<void* const> buffers, int root, isize first, isize count) = nullptr;
+  std::string_view verb;             ///< "sum", "broadcast", "reduce-scatter" or "all-gather"
+  std::string_view type;             ///< element type in messages
+  isize count = 0;                   ///< elements
+  int root = 0;                      ///< source of a broadcast; 0 for the others
+  std::span<const isize> parts = {}; ///< lengths by rank where ranks have parts; alive as long as the buffer
+  void (*run)(const collective& what, std::span<void* const> buffers, isize first, isize count) = nullptr;
 
   [[nodiscard]] bool same(const collective& other) const {
-    return verb == other.verb && type == other.type && count == other.count && root == other.root;
+    return verb == other.verb && type == other.type && count == other.count && root == other.root &&
+           std::ranges::equal(parts, other.parts);
   }
   [[nodiscard]] std::string text() const {
-    return message(verb, " of ", count, " ", type, verb == "broadcast" ? message(" from rank ", root) : std::string());
+    std::string out = message(verb, " of ", count, " ", type);
+    if (verb == "broadcast") out += message(" from rank ", root);
+    for (std::size_t r = 0; r < parts.size(); ++r) out += message(r == 0 ? " in parts of " : ", ", parts[r]);
+    return out;
   }
 };
 
@@ -195,7 +200,7 @@ private:
     e.taken += count;
     ++e.busy;
     lock.unlock();
-    e.what.run(e.buffers, e.what.root, first, count);
+    e.what.run(e.what, e.buffers, first, count);
     lock.lock();
     --e.busy;
     e.done += count;

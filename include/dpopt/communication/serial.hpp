@@ -8,6 +8,8 @@
 #include "dpopt/communication/communicator.hpp"
 #include "dpopt/communication/wire.hpp"
 
+#include <span>
+
 namespace dpopt {
 
 /// The default communicator.
@@ -29,6 +31,20 @@ public:
     return {};
   }
 
+  /// Leaves the numbers as they are: the one part is the sum.
+  /// @throw invalid_argument Unless there is one count, 0 or more, and values is null only for 0.
+  template <WireNumber T>
+  [[nodiscard]] request start_reduce_scatter(T* values, std::span<const isize> counts) {
+    check_parts(values, counts, size());
+    return {};
+  }
+  /// As start_reduce_scatter.
+  template <WireNumber T>
+  [[nodiscard]] request start_all_gather(T* values, std::span<const isize> counts) {
+    check_parts(values, counts, size());
+    return {};
+  }
+
   void wait(request&) noexcept {}
 
   /// Leaves the n bytes as they are.
@@ -36,7 +52,7 @@ public:
   void broadcast(std::byte* bytes, isize n, int root) { check_broadcast(bytes, n, root, size()); }
 };
 
-static_assert(Reduces<serial, float> && Reduces<serial, double>);
-static_assert(Reduces<serial, std::int64_t> && Reduces<serial, std::uint64_t>);
+static_assert(Scatters<serial, float> && Scatters<serial, double>);
+static_assert(Scatters<serial, std::int64_t> && Scatters<serial, std::uint64_t>);
 
 } // namespace dpopt

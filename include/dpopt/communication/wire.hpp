@@ -9,6 +9,8 @@
 
 #include <concepts>
 #include <cstdint>
+#include <limits>
+#include <span>
 #include <string>
 #include <string_view>
 
@@ -40,6 +42,24 @@ template <WireNumber T>
 [[nodiscard]] inline std::string root_problem(int root, int size) {
   if (root >= 0 && root < size) return {};
   return message("communicator: the root of a broadcast is ", root, "; give a rank from 0 to ", size - 1);
+}
+
+/// What is wrong with the lengths of the ranks' parts; empty when nothing is.
+[[nodiscard]] inline std::string parts_problem(const void* values, std::span<const isize> counts, int size) {
+  if (std::ssize(counts) != size)
+    return message("communicator: ", counts.size(), " parts were given for ", size, " ranks; give one length a rank");
+  isize total = 0;
+  for (const isize n : counts) {
+    if (n < 0) return message("communicator: the length of a part is ", n, "; give 0 or more");
+    if (n > std::numeric_limits<isize>::max() - total) return "communicator: the parts add up to more than any memory";
+    total += n;
+  }
+  return buffer_problem(values, total);
+}
+
+/// @throw invalid_argument If parts of these lengths cannot be scattered or gathered.
+inline void check_parts(const void* values, std::span<const isize> counts, int size) {
+  if (const std::string wrong = parts_problem(values, counts, size); !wrong.empty()) throw invalid_argument(wrong);
 }
 
 /// @throw invalid_argument If a sum cannot be started with these arguments.

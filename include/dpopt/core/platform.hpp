@@ -13,25 +13,89 @@
 ///
 /// Neither holds against -ffast-math or Clang's -ffp-contract=fast: build every rank with the same flags then.
 ///
+/// Hot loops are compiled once for each vector_level and chosen when they run (core/vector_dispatch.hpp), so that a
+/// program built for any x86-64 uses what its machine has. Everything such a loop calls is marked DPOPT_FORCE_INLINE,
+/// or it would be compiled for the lowest level. In GCC a function so marked is compiled as its caller is: a caller of
+/// one that computes is DPOPT_NO_CONTRACT itself. DPOPT_HOT is that at -O3: at the -O2 of most builds g++ 12 is a fifth
+/// slower.
+///
 /// Where processes can fork, process_id() tells a child from its parent.
 #pragma once
 
 #if __has_include(<unistd.h>)
 #include <unistd.h>
 #endif
+#include <cmath>
+#include <cstddef>
+#include <cstring>
 
 #if defined(__clang__)
 #define DPOPT_NO_CONTRACT
+#define DPOPT_HOT
 #define DPOPT_NO_CONTRACT_BLOCK _Pragma("clang fp contract(off)")
 #elif defined(__GNUC__)
 #define DPOPT_NO_CONTRACT [[gnu::optimize("fp-contract=off")]]
+#define DPOPT_HOT [[gnu::optimize("O3", "fp-contract=off")]]
 #define DPOPT_NO_CONTRACT_BLOCK
 #else
 #define DPOPT_NO_CONTRACT
+#define DPOPT_HOT
 #define DPOPT_NO_CONTRACT_BLOCK
 #endif
 
+#if defined(__GNUC__)
+#define DPOPT_FORCE_INLINE [[gnu::always_inline]]
+#define DPOPT_FORCE_INLINE_LAMBDA __attribute__((always_inline)) // behind the parameter list
+#else
+#define DPOPT_FORCE_INLINE
+#define DPOPT_FORCE_INLINE_LAMBDA
+#endif
+
+#if defined(__x86_64__) && defined(__clang__)
+#define DPOPT_TARGET_AVX2 [[gnu::target("avx2")]]
+#define DPOPT_TARGET_AVX512 [[gnu::target("avx512f,avx512vl,avx512dq,avx512bw")]]
+#elif defined(__x86_64__) && defined(__GNUC__)
+#define DPOPT_TARGET_AVX2 [[gnu::target("avx2")]]
+#define DPOPT_TARGET_AVX512 [[gnu::target("avx512f,avx512vl,avx512dq,avx512bw,prefer-vector-width=512")]]
+#else
+#define DPOPT_TARGET_AVX2
+#define DPOPT_TARGET_AVX512
+#endif
+
+#if defined(_OPENMP)
+#define DPOPT_PARALLEL_FOR _Pragma("omp parallel for schedule(static)")
+#else
+#define DPOPT_PARALLEL_FOR
+#endif
+
 namespace dpopt {
+
+/// Whether DPOPT_PARALLEL_FOR makes threads.
+#if defined(_OPENMP)
+inline constexpr bool runs_openmp = true;
+#else
+inline constexpr bool runs_openmp = false;
+#endif
+
+/// Sets of vector instructions that hot loops are compiled for; `plain` is what the compiler was told.
+enum class vector_level { plain, avx2, avx512 };
+
+/// Whether this machine can run code of a level.
+[[nodiscard]] inline bool runs_here([[maybe_unused]] vector_level level) noexcept {
+#if defined(__x86_64__) && defined(__GNUC__)
+  if (level == vector_level::avx2) return __builtin_cpu_supports("avx2") != 0;
+  if (level == vector_level::avx512)
+    return __builtin_cpu_supports("avx512f") != 0 && __builtin_cpu_supports("avx512vl") != 0 &&
+           __builtin_cpu_supports("avx512dq") != 0 && __builtin_cpu_supports("avx512bw") != 0;
+#endif
+  return level == vector_level::plain;
+}
+
+/// The best level that runs here. A few loads and tests.
+[[nodiscard]] inline vector_level best_vector_level() noexcept {
+  if (runs_here(vector_level::avx512)) return vector_level::avx512;
+  return runs_here(vector_level::avx2) ? vector_level::avx2 : vector_level::plain;
+}
 
 /// Number of the calling process; 0 on systems without fork(), where no two processes share memory by surprise.
 [[nodiscard]] inline long process_id() noexcept {
@@ -40,6 +104,37 @@ namespace dpopt {
 #else
   return 0;
 #endif
+}
+
+/// x[i] becomes its correctly rounded square root. Why not a loop around std::sqrt: it may set errno, which keeps
+/// compilers from vectorising it, and GCC takes no wish for less but on the command line.
+DPOPT_FORCE_INLINE inline void square_roots(float* x, std::ptrdiff_t n) noexcept {
+  std::ptrdiff_t i = 0;
+#if defined(__SSE2__) && defined(__GNUC__)
+  using four [[gnu::vector_size(16)]] = float;
+  for (; i + 4 <= n; i += 4) {
+    four part;
+    std::memcpy(&part, x + i, sizeof part);
+    part = __builtin_ia32_sqrtps(part);
+    std::memcpy(x + i, &part, sizeof part);
+  }
+#endif
+  for (; i < n; ++i) x[i] = std::sqrt(x[i]);
+}
+
+/// The same in double.
+DPOPT_FORCE_INLINE inline void square_roots(double* x, std::ptrdiff_t n) noexcept {
+  std::ptrdiff_t i = 0;
+#if defined(__SSE2__) && defined(__GNUC__)
+  using two [[gnu::vector_size(16)]] = double;
+  for (; i + 2 <= n; i += 2) {
+    two part;
+    std::memcpy(&part, x + i, sizeof part);
+    part = __builtin_ia32_sqrtpd(part);
+    std::memcpy(x + i, &part, sizeof part);
+  }
+#endif
+  for (; i < n; ++i) x[i] = std::sqrt(x[i]);
 }
 
 } // namespace dpopt

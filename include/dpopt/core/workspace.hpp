@@ -9,6 +9,7 @@
 #include <cstddef>
 #include <memory>
 #include <new>
+#include <span>
 #include <vector>
 
 namespace dpopt {
@@ -17,6 +18,19 @@ namespace dpopt {
 /// Chunks are reused by position, so a step that asks for the same sizes as the last one allocates nothing.
 class workspace {
 public:
+  workspace() = default;
+
+  /// Takes from `memory` what fits there, and only the rest from the heap. What bytes() says after the first steps is
+  /// enough for the same steps. The memory must outlive this object and serve nothing else.
+  explicit workspace(std::span<std::byte> memory) : lent_(memory) { chunks_.reserve(16); }
+
+  /// Bytes in use at the most so far, wherever they are; grows in the first steps and then no more.
+  [[nodiscard]] isize bytes() const noexcept {
+    std::size_t total = 0;
+    for (const chunk& c : chunks_) total += c.bytes;
+    return static_cast<isize>(total) + (chunks_.empty() ? 0 : static_cast<isize>(alignment));
+  }
+
   /// Takes room for n values of the trivial type U. @complexity O(1) after warm-up.
   template <class U>
   [[nodiscard]] U* take(isize n) {
@@ -25,11 +39,12 @@ public:
     if (used_ == chunks_.size()) chunks_.emplace_back();
     chunk& c = chunks_[used_];
     if (c.bytes < bytes) {
-      c.memory.reset(new (std::align_val_t{alignment}) std::byte[bytes]);
+      c.lent = carve(bytes);
+      c.memory.reset(c.lent != nullptr ? nullptr : new (std::align_val_t{alignment}) std::byte[bytes]);
       c.bytes = bytes;
     }
     ++used_;
-    return reinterpret_cast<U*>(c.memory.get());
+    return reinterpret_cast<U*>(c.lent != nullptr ? c.lent : c.memory.get());
   }
 
   /// Gives back on destruction whatever was taken since construction.
@@ -52,9 +67,22 @@ private:
   };
   struct chunk {
     std::unique_ptr<std::byte[], aligned_delete> memory;
+    std::byte* lent = nullptr; // instead of memory
     std::size_t bytes = 0;
   };
+
+  /// The next aligned `bytes` of what was lent; null when they do not fit.
+  [[nodiscard]] std::byte* carve(std::size_t bytes) noexcept {
+    void* at = lent_.data();
+    std::size_t left = lent_.size();
+    if (at == nullptr || std::align(alignment, bytes, at, left) == nullptr) return nullptr;
+    auto* const found = static_cast<std::byte*>(at);
+    lent_ = {found + bytes, left - bytes};
+    return found;
+  }
+
   std::vector<chunk> chunks_;
+  std::span<std::byte> lent_; // what is left of it
   std::size_t used_ = 0;
 };
 

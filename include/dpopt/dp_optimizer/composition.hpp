@@ -78,6 +78,10 @@ struct composition {
   static_assert(!CorrelatedNoise<noise_type> || !placement_type::before_reduction,
                 "dpopt: correlated noise is added after the reduction, when it is certain that the step releases; use "
                 "placement replicated.");
+  static_assert(!ScatteringPlacement<placement_type> ||
+                    (Scatters<communicator_type, sum_type> && Scatters<communicator_type, T>),
+                "dpopt: placement sharded needs a communicator that scatters sums and gathers parts (Scatters in "
+                "communication/communicator.hpp); use placement replicated.");
   static_assert(NoiseMechanism<noise_type, double> || !LearningClipper<clipper_type> ||
                     (DiscreteNoise<noise_type> && !NoiseMechanism<noise_type, sum_type>),
                 "dpopt: a clipper that learns needs noise on real numbers, which this mechanism cannot add.");

@@ -9,9 +9,11 @@
 #include "dpopt/accumulation/deferred_source.hpp"
 #include "dpopt/clipping/clipper.hpp"
 #include "dpopt/dp_optimizer/microbatch.hpp"
+#include "dpopt/gradients/per_sample_gradients.hpp"
 
 #include <algorithm>
 #include <cmath>
+#include <cstddef>
 #include <span>
 #include <utility>
 #include <vector>
@@ -125,6 +127,12 @@ public:
   [[nodiscard]] const A& sum() const noexcept { return sum_; }
   [[nodiscard]] const private_counts& counts() const noexcept { return counts_; }
 
+  /// Scratch memory comes from there as far as it reaches; call it before the first begin(). @see workspace
+  void lend_workspace(std::span<std::byte> memory) { scratch_ = workspace(memory); }
+
+  /// Bytes of scratch memory that the steps so far took.
+  [[nodiscard]] isize workspace_bytes() const noexcept { return scratch_.bytes(); }
+
   /// This rank's side scalars of a LearningClipper; empty for others.
   [[nodiscard]] std::span<double> side() noexcept { return side_; }
 
@@ -181,12 +189,14 @@ private:
   void compute_factors(isize g, samples range) {
     const auto rule = clipper_.rule(g);
     const double* const squared = norms(g);
+    const isize members = std::ssize(members_[static_cast<std::size_t>(g)]);
     for (isize i = range.first; i < range.first + range.count; ++i) {
       const double w = current_.gradient_scale * (current_.weights ? current_.weights[i] : 1.0);
       ++counts_.samples;
       double factor = 0;
       if (w != 0) { // weight 0 is a padding mask: the data may be anything
-        const double norm = std::sqrt(squared[i]) * std::abs(w);
+        const double whole = members > 1 ? upper_bound_of_sum(squared[i], members) : squared[i];
+        const double norm = std::sqrt(whole) * std::abs(w);
         const double scale = rule(norm);
         factor = scale * w;
         if (!std::isfinite(norm) || !std::isfinite(factor)) {

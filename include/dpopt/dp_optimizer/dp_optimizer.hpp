@@ -18,8 +18,8 @@
 #include "dpopt/core/schedules.hpp"
 #include "dpopt/dp_optimizer/base_adaptor.hpp"
 #include "dpopt/dp_optimizer/batch_state.hpp"
-#include "dpopt/dp_optimizer/contributions.hpp"
 #include "dpopt/dp_optimizer/composition.hpp"
+#include "dpopt/dp_optimizer/contributions.hpp"
 #include "dpopt/dp_optimizer/control_message.hpp"
 #include "dpopt/dp_optimizer/release.hpp"
 #include "dpopt/dp_optimizer/roles.hpp"
@@ -815,7 +815,8 @@ private:
 
   /// A step is not over before its hook is.
   void require_outside_hook(const char* what) const {
-    if (in_hook_) throw state_error(message(what, " was called by the step hook, whose step is not over; call it later"));
+    if (in_hook_)
+      throw state_error(message(what, " was called by the step hook, whose step is not over; call it later"));
   }
 
   void call_hook() {

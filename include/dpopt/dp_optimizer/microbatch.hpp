@@ -25,7 +25,7 @@ struct microbatch {
   bool ends_batch = false;
 
   /// True per-sample gradient = gradient_scale x what the source gives. A loss averaged over B samples has
-  /// gradient_scale B; mixed precision with loss scale s has 1/s. Applied before clipping.
+  /// gradient_scale B (see gradient_scale_of); mixed precision with loss scale s has 1/s. Applied before clipping.
   double gradient_scale = 1;
 
   /// Optional [samples] weights, public or independent of other samples, applied before clipping; 0 drops the sample
@@ -35,5 +35,14 @@ struct microbatch {
   /// From the sampler of this logical batch; the default claims no amplification.
   sampling_token token = {};
 };
+
+/// The gradient_scale of a microbatch whose loss was reduced over `samples` samples, those of this backward pass and
+/// rank, whatever the size of the logical batch: without it a mean loss gives gradients that are `samples` times too
+/// small, which clipping then hides. A mean over tokens is one over samples of each sample's mean, when all have the
+/// same number of them; where lengths differ, weight the loss yourself and reduce it by `sum`. loss_scale is that of
+/// mixed precision, which the loss was multiplied with.
+[[nodiscard]] inline double gradient_scale_of(loss_reduction reduction, isize samples, double loss_scale = 1) noexcept {
+  return (reduction == loss_reduction::mean ? static_cast<double>(samples) : 1.0) / loss_scale;
+}
 
 } // namespace dpopt

@@ -1,10 +1,13 @@
 // SPDX-FileCopyrightText: The dpopt authors
 // SPDX-License-Identifier: Apache-2.0
 /// @file
-/// The stages after the reduction, on a tile that stays in L1: noise once, scale once. step() owns the loop around it.
+/// The stages after the reduction, on a tile that stays in L1: noise once, scale once; and the loop over tiles.
 #pragma once
 
+#include "dpopt/core/parallel.hpp"
+#include "dpopt/core/platform.hpp"
 #include "dpopt/core/types.hpp"
+#include "dpopt/core/vector_dispatch.hpp"
 #include "dpopt/noise/noise_mechanism.hpp"
 
 #include <algorithm>
@@ -24,6 +27,29 @@ struct release_constants {
   double divisor = 1;
 };
 
+/// Whether tiles may be released in any order, also at the same time on several threads: the noise is a function of its
+/// address, and drawing it changes nothing in the mechanism.
+template <class N, class V>
+concept ThreadedNoise =
+    AddressableNoise<N> && !CorrelatedNoise<N> && requires(const N& n, const address& where, V* x, double* y, isize k) {
+      requires requires { n.add(where, 1.0, x, k); } || requires { n.add(where, 1.0, y, k); };
+    };
+
+/// f(first, count) for the tiles of n elements; on threads when the noise is fit for it and there are some (OpenMP).
+template <class N, class V, class F>
+void for_each_release_tile(isize n, const F& f) {
+  const auto tile = [&](isize k) {
+    const isize first = k * release_tile_elements;
+    f(first, std::min(release_tile_elements, n - first));
+  };
+  const isize tiles = n / release_tile_elements + (n % release_tile_elements == 0 ? 0 : 1);
+  if constexpr (ThreadedNoise<N, V>) {
+    parallel_pieces(tiles, tile);
+  } else {
+    for (isize k = 0; k < tiles; ++k) tile(k);
+  }
+}
+
 /// out[i] = (sum[i] x unit + N(0, noise_std^2)) / divisor. Leaves the sum at zero, ready for the next step, so that a
 /// released gradient never shares memory with the accumulator. count <= release_tile_elements.
 template <std::floating_point T, class V, class N>
@@ -31,10 +57,14 @@ void release_tile(V* sum, isize count, const address& where, const release_const
   if constexpr (std::is_same_v<V, T>) {
     if (k.noise_std > 0) noise.add(where, k.noise_std, sum, count);
     const T divisor = static_cast<T>(k.divisor);
-    for (isize i = 0; i < count; ++i) out[i] = sum[i] / divisor;
+    vectorized([=]() DPOPT_FORCE_INLINE_LAMBDA {
+      for (isize i = 0; i < count; ++i) out[i] = sum[i] / divisor;
+    });
   } else if constexpr (NoiseMechanism<N, V>) {
     if (k.noise_std > 0) noise.add(where, k.noise_std / k.unit, sum, count);
-    for (isize i = 0; i < count; ++i) out[i] = static_cast<T>(static_cast<double>(sum[i]) * k.unit / k.divisor);
+    vectorized([=, unit = k.unit, divisor = k.divisor]() DPOPT_FORCE_INLINE_LAMBDA {
+      for (isize i = 0; i < count; ++i) out[i] = static_cast<T>(static_cast<double>(sum[i]) * unit / divisor);
+    });
   } else {
     double real[release_tile_elements];
     for (isize i = 0; i < count; ++i) real[i] = static_cast<double>(sum[i]) * k.unit;

@@ -51,11 +51,11 @@ template <class M>
 }
 
 /// The weight of a linear layer, W of type Weight with y = W x, from inputs and output gradients as batch_of says.
-/// Gradients come in W's storage order.
+/// Gradients come in W's storage order. Product: also eigen_product.
 /// @throw invalid_argument when the two hold different numbers of samples; the numbers are private and not in the text.
-template <class Weight, class A, class E>
-[[nodiscard]] linear_weight<typename A::Scalar> linear(const Eigen::PlainObjectBase<A>& activations,
-                                                       const Eigen::PlainObjectBase<E>& output_gradients) {
+template <class Weight, class Product = portable_product, class A, class E>
+[[nodiscard]] linear_weight<typename A::Scalar, Product> linear(const Eigen::PlainObjectBase<A>& activations,
+                                                                const Eigen::PlainObjectBase<E>& output_gradients) {
   if (batch_of(activations) != batch_of(output_gradients))
     throw invalid_argument(
         "eigen::linear: activations and output gradients hold different numbers of samples; a sample is "

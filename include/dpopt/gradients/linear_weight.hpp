@@ -6,13 +6,19 @@
 /// and the weighted sum is the plain gradient product with scaled rows (Bu et al. 2023, arXiv 2210.00038, alg. 1).
 #pragma once
 
+#include "dpopt/gradients/outer_products.hpp"
 #include "dpopt/gradients/per_sample_gradients.hpp"
+#include "dpopt/gradients/product.hpp"
+
+#include <limits>
+#include <type_traits>
 
 namespace dpopt {
 
 /// y = W x with W row-major [outputs x inputs]. activations: [batch x inputs], output_gradients: [batch x outputs],
-/// both row-major and dense. One position a sample.
-template <class U>
+/// both row-major and dense. One position a sample; more of them, or strides, are linear_sequence's. The bias of the
+/// layer is a source of its own: materialized<U>(output_gradients, batch, outputs).
+template <class U, class Product = portable_product>
 struct linear_weight {
   const U* activations = nullptr;
   const U* output_gradients = nullptr;
@@ -25,25 +31,36 @@ struct linear_weight {
   [[nodiscard]] isize block() const noexcept { return samples_ > 0 ? samples_ : 1; } // factors cost nothing to re-read
 
   void add_squared_norms(samples range, double* squared_norms, workspace&) const {
-    for (isize i = 0; i < range.count; ++i)
-      squared_norms[i] += upper_bound_of_sum(
-          squared_norm(input(range.first + i), inputs) * squared_norm(output(range.first + i), outputs), 1);
+    for (isize i = 0; i < range.count; ++i) {
+      const double a = squared_norm(input(range.first + i), inputs);
+      const double e = squared_norm(output(range.first + i), outputs);
+      double product = a * e;
+      if (product < underflow_matters_below && a > 0 && e > 0) product += std::numeric_limits<double>::denorm_min();
+      squared_norms[i] += upper_bound_of_sum(product, 1);
+    }
   }
 
   template <std::floating_point Out>
-  void add_weighted_sum(samples range, const double* factors, Out* out, workspace&) const {
-    using product = product_type<U, Out>;
-    for (isize i = 0; i < range.count; ++i) {
-      if (factors[i] == 0) continue;
-      const double factor = rounded_down<Out, double>(factors[i]); // may fit Out only once multiplied by e
-      const U* a = input(range.first + i);
-      const U* e = output(range.first + i);
-      for (isize o = 0; o < outputs; ++o) {
-        const product scaled = narrowed<product>(factor * static_cast<double>(e[o]));
-        Out* row = out + o * inputs;
-        for (isize k = 0; k < inputs; ++k) row[k] += static_cast<Out>(scaled * static_cast<product>(a[k]));
+  void add_weighted_sum(samples range, const double* factors, Out* out, workspace& scratch) const {
+    if constexpr (std::is_same_v<product_type<U, Out>, Out>)
+      add_outer_products<U>(
+          Product{}, range.count, inputs, outputs,
+          [&](isize i) {
+            return outer_product<U>{input(range.first + i), output(range.first + i), factors[i]};
+          },
+          out, scratch);
+    else // numbers wider than their sum may only fit once multiplied
+      for (isize i = 0; i < range.count; ++i) {
+        if (factors[i] == 0) continue;
+        const double factor = rounded_down<Out, double>(factors[i]);
+        const U* a = input(range.first + i);
+        const U* e = output(range.first + i);
+        for (isize o = 0; o < outputs; ++o) {
+          const double scaled = narrowed<double>(factor * static_cast<double>(e[o]));
+          Out* row = out + o * inputs;
+          for (isize k = 0; k < inputs; ++k) row[k] += static_cast<Out>(scaled * static_cast<double>(a[k]));
+        }
       }
-    }
   }
 
   void copy_sample(isize sample, isize first, isize count, double scale, double* out) const {

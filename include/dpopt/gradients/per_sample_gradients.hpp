@@ -16,6 +16,7 @@
 #pragma once
 
 #include "dpopt/core/error.hpp"
+#include "dpopt/core/platform.hpp"
 #include "dpopt/core/types.hpp"
 #include "dpopt/core/workspace.hpp"
 
@@ -101,9 +102,16 @@ template <std::floating_point Out, std::floating_point Product = Out>
   return computed * (1.0 + 1.01 * static_cast<double>(n + 2) * std::numeric_limits<double>::epsilon());
 }
 
+/// Below this a square, or a product of two, may have lost up to half of the smallest number there is. From here on the
+/// spare half of upper_bound_of_sum's margin, n eps / 2 of the sum, covers that for each of n terms.
+inline constexpr double underflow_matters_below = 2 * std::numeric_limits<double>::min();
+
 /// Sum of squares in double, eight independent chains so that the compiler may use vectors without reordering freely.
+/// An upper bound also where squares underflow (norms below 1e-154), because a huge gradient scale may follow; exactly
+/// 0 for zeros.
 template <class U>
-[[nodiscard]] inline double squared_norm(const U* x, isize n) noexcept {
+[[nodiscard]] DPOPT_FORCE_INLINE inline double squared_norm(const U* x, isize n) noexcept {
+  DPOPT_NO_CONTRACT_BLOCK
   constexpr isize chains = 8;
   double sums[chains] = {};
   isize k = 0;
@@ -112,6 +120,11 @@ template <class U>
   for (; k < n; ++k) sums[0] += static_cast<double>(x[k]) * static_cast<double>(x[k]);
   double total = 0;
   for (double s : sums) total += s;
+  if constexpr (sizeof(U) > sizeof(float)) // squares of narrower numbers do not underflow
+    if (total < underflow_matters_below)
+      for (isize i = 0; i < n; ++i)
+        if (x[i] != 0)
+          return upper_bound_of_sum(total, n) + static_cast<double>(n) * std::numeric_limits<double>::denorm_min();
   return upper_bound_of_sum(total, n);
 }
 

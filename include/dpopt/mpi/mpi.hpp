@@ -22,8 +22,12 @@
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <exception>
 #include <limits>
+#include <memory>
+#include <numeric>
+#include <span>
 #include <utility>
 #include <vector>
 
@@ -35,24 +39,39 @@ class mpi {
 public:
   using role = roles::communicator;
 
-  /// A started sum. Destroying it does not wait, and MPI cannot cancel a collective: without a wait the buffer must
-  /// stay alive until MPI_Finalize.
+  /// A started collective. Destroying it does not wait, and MPI cannot cancel a collective: without a wait the buffer
+  /// must stay alive until MPI_Finalize.
   class request {
   public:
     request() = default;
-    request(request&& other) noexcept
-        : first_(std::exchange(other.first_, MPI_REQUEST_NULL)), more_(std::move(other.more_)) {}
+    request(request&& other) noexcept { swap(other); }
     request& operator=(request&& other) noexcept {
-      first_ = std::exchange(other.first_, MPI_REQUEST_NULL);
-      more_ = std::move(other.more_);
+      request(std::move(other)).swap(*this);
       return *this;
     }
-    ~request() = default;
+    ~request() {
+      if (first_ != MPI_REQUEST_NULL && parts_) static_cast<void>(parts_.release()); // MPI still reads it
+    }
 
   private:
     friend class mpi;
+    /// What MPI reads during a reduce-scatter or all-gather, and where its results belong.
+    struct parts {
+      std::vector<int> counts, starts; // one a rank and MPI call
+      struct moved {
+        std::byte *from, *to;
+        std::size_t bytes;
+      };
+      std::vector<moved> moves; // one an MPI call; empty for an all-gather
+    };
+    void swap(request& other) noexcept {
+      std::swap(first_, other.first_);
+      more_.swap(other.more_);
+      parts_.swap(other.parts_);
+    }
     MPI_Request first_ = MPI_REQUEST_NULL;
     std::vector<MPI_Request> more_; // only for more numbers than one MPI call takes: the usual sum allocates nothing
+    std::unique_ptr<parts> parts_;  // comes from the communicator's spare ones, and goes back when it was waited for
   };
 
   /// Duplicates the communicator. COLLECTIVE: every rank of `parent` must construct at the same point of its program;
@@ -95,12 +114,39 @@ public:
     return started;
   }
 
-  /// Returns when the sum is in the buffer. In any order, once a request.
+  /// Starts a sum over all ranks whose part r goes to rank r, in place; does not wait. Collective.
+  /// @throw invalid_argument Unless there is one count a rank, 0 or more, and values is null only for 0 numbers.
+  /// @throw communication_error If MPI fails.
+  template <WireNumber T>
+  [[nodiscard]] request start_reduce_scatter(T* values, std::span<const isize> counts) {
+    return start_parts(values, counts, [&](T* slice, const int* lengths, const int*, MPI_Request* one) {
+      detail::check_mpi(MPI_Ireduce_scatter(MPI_IN_PLACE, slice, lengths, datatype<T>(), MPI_SUM, own_.handle, one),
+                        "MPI_Ireduce_scatter");
+      return true; // MPI leaves this rank's numbers at the start of the slice
+    });
+  }
+
+  /// Starts to copy each rank's part to all other ranks, in place; does not wait. Collective.
+  /// @throw invalid_argument, communication_error As start_reduce_scatter.
+  template <WireNumber T>
+  [[nodiscard]] request start_all_gather(T* values, std::span<const isize> counts) {
+    return start_parts(values, counts, [&](T* slice, const int* lengths, const int* starts, MPI_Request* one) {
+      detail::check_mpi(
+          MPI_Iallgatherv(MPI_IN_PLACE, 0, datatype<T>(), slice, lengths, starts, datatype<T>(), own_.handle, one),
+          "MPI_Iallgatherv");
+      return false;
+    });
+  }
+
+  /// Returns when the result is in the buffer. In any order, once a request.
   /// @throw communication_error If MPI fails.
   void wait(request& started) {
     detail::check_mpi(MPI_Wait(&started.first_, MPI_STATUS_IGNORE), "MPI_Wait");
     for (MPI_Request& one : started.more_) detail::check_mpi(MPI_Wait(&one, MPI_STATUS_IGNORE), "MPI_Wait");
     started.more_.clear();
+    if (!started.parts_) return;
+    for (const auto& m : started.parts_->moves) std::memmove(m.to, m.from, m.bytes);
+    spare_.push_back(std::move(started.parts_));
   }
 
   /// Copies n bytes from the root to every other rank. Collective, blocking.
@@ -139,13 +185,48 @@ private:
     else return MPI_UINT64_T;
   }
 
+  /// Makes one call for each slice of at most largest_call_ numbers: call(slice, lengths, starts, request) with what
+  /// each rank has in it; it returns whether this rank's result has to be moved to its place.
+  template <class T, class Call>
+  [[nodiscard]] request start_parts(T* values, std::span<const isize> counts, Call&& call) {
+    check_parts(values, counts, size_);
+    const isize n = std::accumulate(counts.begin(), counts.end(), isize{0});
+    request started;
+    if (n == 0) return started;
+    if (spare_.empty()) started.parts_ = std::make_unique<typename request::parts>();
+    else started.parts_ = std::move(spare_.back()), spare_.pop_back();
+    auto& parts = *started.parts_;
+    const auto calls = static_cast<std::size_t>((n - 1) / largest_call_ + 1);
+    parts.counts.assign(calls * counts.size(), 0); // sized at once: MPI keeps pointers into it
+    parts.starts.assign(calls * counts.size(), 0);
+    parts.moves.clear();
+    for (isize first = 0; first < n; first += largest_call_) {
+      const auto row = static_cast<std::size_t>(first / largest_call_) * counts.size();
+      const isize end = first + std::min(largest_call_, n - first);
+      isize begin = 0;
+      for (std::size_t r = 0; r < counts.size(); begin += counts[r++]) {
+        const isize from = std::clamp(begin, first, end);
+        parts.starts[row + r] = static_cast<int>(from - first);
+        parts.counts[row + r] = static_cast<int>(std::clamp(begin + counts[r], first, end) - from);
+      }
+      MPI_Request& one = first == 0 ? started.first_ : started.more_.emplace_back(MPI_REQUEST_NULL);
+      if (!call(values + first, parts.counts.data() + row, parts.starts.data() + row, &one)) continue;
+      const auto own = row + static_cast<std::size_t>(rank_);
+      parts.moves.push_back({reinterpret_cast<std::byte*>(values + first),
+                             reinterpret_cast<std::byte*>(values + first + parts.starts[own]),
+                             static_cast<std::size_t>(parts.counts[own]) * sizeof(T)});
+    }
+    return started;
+  }
+
   duplicate own_;
+  std::vector<std::unique_ptr<typename request::parts>> spare_; // so that only the first step allocates
   isize largest_call_;
   int rank_ = 0;
   int size_ = 1;
 };
 
-static_assert(Reduces<mpi, float> && Reduces<mpi, double>);
-static_assert(Reduces<mpi, std::int64_t> && Reduces<mpi, std::uint64_t>);
+static_assert(Scatters<mpi, float> && Scatters<mpi, double>);
+static_assert(Scatters<mpi, std::int64_t> && Scatters<mpi, std::uint64_t>);
 
 } // namespace dpopt

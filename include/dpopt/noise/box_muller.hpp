@@ -32,7 +32,8 @@ struct normal_pair {
 };
 
 /// Uniform on (0, 1] from a radius word and the low half of its angle word.
-DPOPT_NO_CONTRACT inline float unit_interval(std::uint32_t radius, std::uint32_t angle, float /*type*/) {
+DPOPT_FORCE_INLINE DPOPT_NO_CONTRACT inline float unit_interval(std::uint32_t radius, std::uint32_t angle,
+                                                                float /*type*/) {
   DPOPT_NO_CONTRACT_BLOCK
   const auto high = static_cast<std::int32_t>(radius >> 8);                                 // 24 bits: exact in float
   const auto low = static_cast<std::int32_t>(((radius & 0xFFu) << 16) | (angle & 0xFFFFu)); // 24 bits: exact too
@@ -40,7 +41,8 @@ DPOPT_NO_CONTRACT inline float unit_interval(std::uint32_t radius, std::uint32_t
 }
 
 /// Uniform on (0, 1] from 64 bits given as two words. A word under the exponent of 2^52 is its value, exactly.
-DPOPT_NO_CONTRACT inline double unit_interval(std::uint32_t high, std::uint32_t low, double /*type*/) {
+DPOPT_FORCE_INLINE DPOPT_NO_CONTRACT inline double unit_interval(std::uint32_t high, std::uint32_t low,
+                                                                 double /*type*/) {
   DPOPT_NO_CONTRACT_BLOCK
   const double h = std::bit_cast<double>(std::uint64_t{high} | 0x4330000000000000u) - 0x1p52;
   const double l = std::bit_cast<double>(std::uint64_t{low} | 0x4330000000000000u) - 0x1p52;
@@ -49,7 +51,7 @@ DPOPT_NO_CONTRACT inline double unit_interval(std::uint32_t high, std::uint32_t 
 
 /// A uniform 32-bit angle as a quarter of the circle (top two bits of `quarter`) and an offset in [-pi/4, pi/4).
 /// The half unit makes the set of angles symmetric, and so the mean exactly 0.
-DPOPT_NO_CONTRACT inline normal_pair<float> on_circle(float radius, std::uint32_t angle) {
+DPOPT_FORCE_INLINE DPOPT_NO_CONTRACT inline normal_pair<float> on_circle(float radius, std::uint32_t angle) {
   DPOPT_NO_CONTRACT_BLOCK
   const std::uint32_t quarter = angle + 0x20000000u;
   const auto offset = static_cast<std::int32_t>(quarter & 0x3FFFFFFFu) - 0x20000000;
@@ -63,7 +65,8 @@ DPOPT_NO_CONTRACT inline normal_pair<float> on_circle(float radius, std::uint32_
 }
 
 /// The same for a 64-bit angle, given as two words.
-DPOPT_NO_CONTRACT inline normal_pair<double> on_circle(double radius, std::uint32_t high, std::uint32_t low) {
+DPOPT_FORCE_INLINE DPOPT_NO_CONTRACT inline normal_pair<double> on_circle(double radius, std::uint32_t high,
+                                                                          std::uint32_t low) {
   DPOPT_NO_CONTRACT_BLOCK
   const std::uint64_t quarter = std::uint64_t{high} + 0x20000000u;
   const double offset = std::bit_cast<double>((quarter & 0x3FFFFFFFu) | 0x4330000000000000u) - (0x1p52 + 0x1p29);
@@ -78,8 +81,8 @@ DPOPT_NO_CONTRACT inline normal_pair<double> on_circle(double radius, std::uint3
 
 /// 2 N standard normal floats from N radius words and N angle words: x coordinates in out[0, N), y in out[N, 2 N).
 template <std::size_t N>
-DPOPT_NO_CONTRACT inline void box_muller(const std::array<std::uint32_t, N>& radius,
-                                         const std::array<std::uint32_t, N>& angle, float* out) {
+DPOPT_FORCE_INLINE DPOPT_NO_CONTRACT inline void box_muller(const std::array<std::uint32_t, N>& radius,
+                                                            const std::array<std::uint32_t, N>& angle, float* out) {
   DPOPT_NO_CONTRACT_BLOCK
   std::array<float, N> r;
   for (std::size_t i = 0; i < N; ++i) {
@@ -100,7 +103,7 @@ DPOPT_NO_CONTRACT inline void box_muller(const std::array<std::uint32_t, N>& rad
 
 /// 2 N standard normal doubles from N radii and N angles of 64 bits, each given as its high and its low words.
 template <std::size_t N>
-DPOPT_NO_CONTRACT inline void
+DPOPT_FORCE_INLINE DPOPT_NO_CONTRACT inline void
 box_muller(const std::array<std::uint32_t, N>& radius_high, const std::array<std::uint32_t, N>& radius_low,
            const std::array<std::uint32_t, N>& angle_high, const std::array<std::uint32_t, N>& angle_low, double* out) {
   DPOPT_NO_CONTRACT_BLOCK

@@ -42,7 +42,7 @@
 namespace dpopt {
 
 /// correlated(counter_gaussian{4.0}, banded(square_root_coefficients(16)), run_plan::cyclic(2000, 200)). Strategies:
-/// banded, banded_inverse, stored_banded_inverse, blt, tree.
+/// banded, banded_inverse, stored_banded_inverse, blt, tree, honaker_tree.
 template <class Base, class Strategy>
 class correlated {
   static_assert(AddressableNoise<Base> && (NoiseMechanism<Base, float> || NoiseMechanism<Base, double>),
@@ -177,6 +177,11 @@ public:
     requires SharesSecret<Base>
   {
     base_.draw_secret();
+  }
+  void renew_secret()
+    requires requires(Base b) { b.renew_secret(); }
+  {
+    base_.renew_secret();
   }
   [[nodiscard]] std::span<std::byte> secret() noexcept
     requires SharesSecret<Base>

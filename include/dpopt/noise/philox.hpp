@@ -6,6 +6,8 @@
 /// block and any block can be drawn alone. Fast and statistically strong, but not a cipher: secure_gaussian is.
 #pragma once
 
+#include "dpopt/core/platform.hpp"
+
 #include <array>
 #include <cstddef>
 #include <cstdint>
@@ -24,7 +26,8 @@ inline constexpr int philox_round_count = 10;
 
 /// One round on `Blocks` blocks held as a structure of arrays.
 template <std::size_t Blocks>
-constexpr void philox_round(std::array<std::array<std::uint32_t, Blocks>, 4>& word, const philox_key& key) {
+DPOPT_FORCE_INLINE constexpr void philox_round(std::array<std::array<std::uint32_t, Blocks>, 4>& word,
+                                               const philox_key& key) {
   for (std::size_t i = 0; i < Blocks; ++i) {
     const std::uint64_t left = std::uint64_t{philox_multiplier_0} * word[0][i];
     const std::uint64_t right = std::uint64_t{philox_multiplier_1} * word[2][i];
@@ -45,7 +48,8 @@ struct philox_batch {
 /// The blocks of `first`, `first` + 1, ... (added to counter word 0, which must not wrap), each equal to the single
 /// block of its counter. Rounds are the outer loop: both g++ and clang then vectorise the inner one, also at -O2.
 template <std::size_t Blocks>
-constexpr void philox4x32_10(const philox_counter& first, philox_key key, philox_batch<Blocks>& out) {
+DPOPT_FORCE_INLINE constexpr void philox4x32_10(const philox_counter& first, philox_key key,
+                                                philox_batch<Blocks>& out) {
   for (std::size_t i = 0; i < Blocks; ++i) {
     out.word[0][i] = first[0] + static_cast<std::uint32_t>(i);
     out.word[1][i] = first[1];

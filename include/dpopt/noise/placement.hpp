@@ -3,20 +3,23 @@
 /// @file
 /// The Placement role: which rank adds which part of the noise, before or after the reduction.
 ///
-/// Satisfied by replicated (default), root_before_reduction, independent_shares. Contract: over all ranks the released
-/// sum carries the variance std^2 exactly once: sum of before().std_factor^2 over the ranks, plus after().std_factor^2,
-/// which must be the same number on every rank.
+/// Satisfied by replicated (default), root_before_reduction, independent_shares, sharded. Contract: over all ranks the
+/// released sum carries the variance std^2 exactly once: sum of before().std_factor^2 over the ranks, plus
+/// after().std_factor^2, which must be the same number on every rank.
 ///
 /// | policy                | who draws                   | what a rank sees                                        |
 /// |-----------------------|-----------------------------|---------------------------------------------------------|
 /// | replicated            | every rank the same numbers | the exact sum: every rank is trusted                    |
 /// | root_before_reduction | rank 0                      | the noisy sum, from which rank 0 can subtract its noise |
 /// | independent_shares    | every rank its own share    | the noisy sum, from which it can subtract its own share |
+/// | sharded               | the rank that owns a number | the exact sum of its own 1/W, and the noisy rest        |
 ///
 /// Only Gaussians add up to a Gaussian: a placement that splits the noise refuses every other kind, and so does one
 /// that does not say `whole`.
 ///
-/// In all three, ranks that share a mechanism's secret could compute any noise; the table holds for ranks that only
+/// The few counts of a clipper that learns are not sharded: with `sharded`, too, every rank sees them exactly.
+///
+/// In all four, ranks that share a mechanism's secret could compute any noise; the table holds for ranks that only
 /// look at what the reduction delivers.
 #pragma once
 
@@ -49,6 +52,11 @@ concept Placement = requires(const P p, int rank, int ranks) {
 /// A placement that draws each number once with the whole std: std_factor is 0 or 1, never a part.
 template <class P>
 concept WholePlacement = Placement<P> && requires { requires P::whole; };
+
+/// A placement whose sums are reduce-scattered: each rank sees and releases a part, and the released parts are
+/// all-gathered. Needs a communicator that Scatters.
+template <class P>
+concept ScatteringPlacement = WholePlacement<P> && requires { requires P::scatters; };
 
 /// After the reduction each rank adds the same noise to the same sum, so the result is equal everywhere without any
 /// traffic. Every rank holds the secret and sees the exact sum.
@@ -88,6 +96,22 @@ struct independent_shares {
   [[nodiscard]] static std::string describe() { return "independent_shares"; }
 };
 
+/// Each rank gets the sum of its own part of each bucket alone, adds the noise that `replicated` would add there, and
+/// sends the released numbers to the others: the same bits as `replicated` from the same sums, while a rank that only
+/// looks sees 1/W of the exact sum. Drawing takes 1/W of the time. Two messages a bucket in the place of one, which
+/// together carry what an all-reduce does; the second cannot overlap with the backward pass.
+struct sharded {
+  using role = roles::placement;
+  static constexpr bool needs_addressable = true; // numbers must not depend on who draws them
+  static constexpr bool before_reduction = false;
+  static constexpr bool whole = true;
+  static constexpr bool scatters = true;
+  [[nodiscard]] static constexpr share before(int /*rank*/, int /*ranks*/) noexcept { return {}; }
+  [[nodiscard]] static constexpr share after(int /*rank*/, int /*ranks*/) noexcept { return {1, 0}; }
+  [[nodiscard]] static std::string describe() { return "sharded"; }
+};
+
+static_assert(ScatteringPlacement<sharded> && !ScatteringPlacement<replicated>);
 static_assert(WholePlacement<replicated> && WholePlacement<root_before_reduction>);
 static_assert(Placement<independent_shares> && !WholePlacement<independent_shares>);
 

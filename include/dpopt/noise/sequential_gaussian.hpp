@@ -81,7 +81,7 @@ public:
 
 private:
   /// Numbers come in pairs; the second of a pair waits for the next call.
-  double next() {
+  DPOPT_NO_CONTRACT double next() {
     if (has_spare_) {
       has_spare_ = false;
       return pair_[1];

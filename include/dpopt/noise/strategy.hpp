@@ -5,7 +5,8 @@
 ///
 /// RegeneratingStrategy: the row is a short sum of fresh numbers of this and earlier rows, which an addressable base
 /// draws again when they are needed; nothing of the model's size is kept. Satisfied by banded_inverse and tree.
-/// StoringStrategy: vectors of the model's size are kept. Satisfied by banded, blt and stored_banded_inverse.
+/// StoringStrategy: vectors of the model's size are kept. Satisfied by banded, blt, honaker_tree
+/// and stored_banded_inverse.
 ///
 /// Sensitivity contract: sensitivity(plan) bounds the L2 distance of C g for all g that differ in one record of norm 1
 /// a release, in any releases that the plan allows. It belongs to C, never to its inverse.

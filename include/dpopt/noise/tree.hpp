@@ -34,6 +34,30 @@
 
 namespace dpopt {
 
+namespace detail {
+/// Bound on the L2 distance of all nodes of the trees of one run, level by level: a node of 2^l releases holds a record
+/// at most ceil(2^l / separation) times, there are nodes_of(releases, 2^l) of them in a tree, and the sum of squares is
+/// largest when as many of them as possible are full.
+template <class NodesOf>
+[[nodiscard]] DPOPT_NO_CONTRACT double tree_sensitivity(const run_plan& plan, std::uint64_t restart_every,
+                                                        NodesOf&& nodes_of) {
+  DPOPT_NO_CONTRACT_BLOCK
+  const std::uint64_t n = plan.releases;
+  const std::uint64_t size = restart_every == 0 ? n : std::min(restart_every, n);
+  double squares = 0;
+  for (std::uint64_t length = 1; length <= size; length *= 2) {
+    const std::uint64_t nodes = n / size * nodes_of(size, length) + nodes_of(n % size, length);
+    const std::uint64_t most =
+        std::min(length / plan.separation + (length % plan.separation == 0 ? 0 : 1), plan.most_participations());
+    const std::uint64_t full = std::min(plan.most_participations() / most, nodes);
+    const std::uint64_t rest = full < nodes ? plan.most_participations() - full * most : 0;
+    squares += static_cast<double>(full) * static_cast<double>(most) * static_cast<double>(most) +
+               static_cast<double>(rest) * static_cast<double>(rest);
+  }
+  return std::sqrt(squares) * (1 + 0x1p-48);
+}
+} // namespace detail
+
 /// tree() or tree(releases of a pass).
 class tree {
 public:
@@ -42,27 +66,11 @@ public:
 
   void validate(const run_plan& /*plan*/) const {} // every tree is one
 
-  /// Exact for one participation: the first release of a tree is in one node a level. Otherwise an upper bound: level
-  /// by level, a node of 2^l releases holds a record at most ceil(2^l / separation) times, there are only so many
-  /// nodes, and the sum of squares is largest when as many of them as possible are full.
-  [[nodiscard]] DPOPT_NO_CONTRACT double sensitivity(const run_plan& plan) const {
-    DPOPT_NO_CONTRACT_BLOCK
-    const std::uint64_t n = plan.releases;
-    const std::uint64_t size = restart_every_ == 0 ? n : std::min(restart_every_, n);
-    double squares = 0;
-    for (std::uint64_t length = 1; length <= size; length *= 2) {
-      const auto nodes_of = [&](std::uint64_t releases) {
-        return (releases / length + 1) / 2;
-      }; // ends at odd multiples
-      const std::uint64_t nodes = n / size * nodes_of(size) + nodes_of(n % size);
-      const std::uint64_t most =
-          std::min(length / plan.separation + (length % plan.separation == 0 ? 0 : 1), plan.most_participations());
-      const std::uint64_t full = std::min(plan.most_participations() / most, nodes);
-      const std::uint64_t rest = full < nodes ? plan.most_participations() - full * most : 0;
-      squares += static_cast<double>(full) * static_cast<double>(most) * static_cast<double>(most) +
-                 static_cast<double>(rest) * static_cast<double>(rest);
-    }
-    return std::sqrt(squares) * (1 + 0x1p-48);
+  /// Exact for one participation: the first release of a tree is in one node a level. Otherwise an upper bound.
+  [[nodiscard]] double sensitivity(const run_plan& plan) const {
+    return detail::tree_sensitivity(plan, restart_every_, [](std::uint64_t releases, std::uint64_t length) {
+      return (releases / length + 1) / 2; // ends at odd multiples
+    });
   }
 
   void start_row(std::uint64_t step) {

@@ -7,11 +7,11 @@
 ///   m = beta1 m + (1 - beta1) g,  v = beta2 v + (1 - beta2) g^2,  w = v, or with amsgrad w = max(w, v)
 ///   x -= lr / (1 - beta1^t) m / (sqrt(w) / sqrt(1 - beta2^t) + eps)
 /// which is torch's order: eps is outside the root, and the maximum is taken before the bias correction.
-/// The root keeps compilers from vectorising while it may set errno: -fno-math-errno makes this loop over 3 times
-/// faster.
 #pragma once
 
+#include "dpopt/core/platform.hpp"
 #include "dpopt/core/types.hpp"
+#include "dpopt/core/vector_dispatch.hpp"
 #include "dpopt/optimizers/option_check.hpp"
 
 #include <algorithm>
@@ -67,18 +67,38 @@ struct adam_step {
   /// x, g and each slot hold n elements. Any split of a parameter into tiles gives the same bits.
   template <class T>
   void update(T* x, const T* g, std::array<T*, Slots> slots, isize n) const {
+    vectorized([=, this]() DPOPT_FORCE_INLINE_LAMBDA { loop(x, g, slots, n); });
+  }
+
+private:
+  template <class T>
+  DPOPT_FORCE_INLINE DPOPT_NO_CONTRACT void loop(T* x, const T* g, std::array<T*, Slots> slots, isize n) const {
+    DPOPT_NO_CONTRACT_BLOCK
     T* const m = slots[0];
     T* const v = slots[1];
     const T size = static_cast<T>(step_size), root = static_cast<T>(root_correction), e = static_cast<T>(eps);
     const T w1 = static_cast<T>(lerp1), b2 = static_cast<T>(beta2), w2 = static_cast<T>(lerp2);
     const T l2 = static_cast<T>(decay), rest = static_cast<T>(shrink), s = static_cast<T>(sign);
-    for (isize i = 0; i < n; ++i) {
-      const T d = s * g[i] + l2 * x[i];
-      m[i] += w1 * (d - m[i]);
-      v[i] = b2 * v[i] + w2 * d * d;
-      T second = v[i];
-      if constexpr (Slots == 3) slots[2][i] = second = std::max(slots[2][i], second);
-      x[i] = rest * x[i] - size * (m[i] / (std::sqrt(second) / root + e));
+    constexpr isize block = 256; // the roots of a block are drawn together
+    T roots[block];
+    for (isize first = 0; first < n; first += block) {
+      const isize count = std::min(block, n - first);
+      T* const xs = x + first;
+      T* const ms = m + first;
+      T* const vs = v + first;
+      const T* const gs = g + first;
+      for (isize i = 0; i < count; ++i) {
+        const T d = s * gs[i] + l2 * xs[i];
+        ms[i] += w1 * (d - ms[i]);
+        vs[i] = b2 * vs[i] + w2 * d * d;
+        if constexpr (Slots < 3) roots[i] = vs[i];
+      }
+      if constexpr (Slots == 3) {
+        T* const most = slots[2] + first;
+        for (isize i = 0; i < count; ++i) roots[i] = most[i] = std::max(most[i], vs[i]);
+      }
+      square_roots(roots, count);
+      for (isize i = 0; i < count; ++i) xs[i] = rest * xs[i] - size * (ms[i] / (roots[i] / root + e));
     }
   }
 };

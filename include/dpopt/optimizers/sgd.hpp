@@ -10,7 +10,9 @@
 #pragma once
 
 #include "dpopt/core/error.hpp"
+#include "dpopt/core/platform.hpp"
 #include "dpopt/core/types.hpp"
+#include "dpopt/core/vector_dispatch.hpp"
 #include "dpopt/optimizers/base_optimizer.hpp"
 #include "dpopt/optimizers/option_check.hpp"
 
@@ -36,6 +38,13 @@ struct sgd_step {
   /// x, g and the slot hold n elements. Any split of a parameter into tiles gives the same bits.
   template <class T>
   void update(T* x, const T* g, std::array<T*, 1> slots, isize n) const {
+    vectorized([=, this]() DPOPT_FORCE_INLINE_LAMBDA { loop(x, g, slots[0], n); });
+  }
+
+private:
+  template <class T>
+  DPOPT_FORCE_INLINE DPOPT_NO_CONTRACT void loop(T* x, const T* g, T* b, isize n) const {
+    DPOPT_NO_CONTRACT_BLOCK
     const T lr = static_cast<T>(learning_rate);
     const T decay = static_cast<T>(weight_decay);
     const T s = static_cast<T>(sign);
@@ -43,7 +52,6 @@ struct sgd_step {
       for (isize i = 0; i < n; ++i) x[i] -= lr * (s * g[i] + decay * x[i]);
       return;
     }
-    T* const b = slots[0];
     const T old = static_cast<T>(keep);
     const T fresh = static_cast<T>(take);
     // One expression for both: the step is look x buffer + direct x gradient.

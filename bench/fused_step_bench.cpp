@@ -1,0 +1,87 @@
+// SPDX-FileCopyrightText: The dpopt authors
+// SPDX-License-Identifier: Apache-2.0
+/// @file
+/// Question: is the pass that fuses noise, scaling and update as fast as the slower of noise alone and update alone?
+/// Whole steps of empty batches: one parameter of `range` floats, nothing to clip, all of the noise. The reference runs
+/// both alone in turns and counts the longer time of each turn.
+#include "dpopt/accounting/no_accountant.hpp"
+#include "dpopt/clipping/per_layer.hpp"
+#include "dpopt/dp_optimizer/dp_optimizer.hpp"
+#include "dpopt/gradients/materialized.hpp"
+#include "dpopt/optimizers/adam.hpp"
+#include "dpopt/optimizers/sgd.hpp"
+
+#include <benchmark/benchmark.h>
+
+#include <algorithm>
+#include <array>
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+namespace {
+
+using dpopt::isize;
+
+template <class Base>
+void fused(benchmark::State& state, Base base) {
+  const isize size = state.range(0);
+  std::vector<float> w(static_cast<std::size_t>(size), 1.0F);
+  const std::vector<dpopt::parameter_view<float>> views{{"w", w}};
+  dpopt::dp_optimizer opt(views, dpopt::dp_options{}, dpopt::per_layer{1.0}, base,
+                          dpopt::counter_gaussian{.noise_multiplier = 1}, dpopt::no_accountant{},
+                          dpopt::expected_batch{32.0});
+  for (auto _ : state) {
+    opt.begin({.samples = 0});
+    opt.gradient_ready(0, dpopt::materialized(static_cast<const float*>(nullptr), 0, size));
+    opt.step();
+    benchmark::ClobberMemory();
+  }
+  state.SetItemsProcessed(state.iterations() * size);
+}
+
+template <class Work>
+double seconds_of(Work work) {
+  const auto start = std::chrono::steady_clock::now();
+  work();
+  benchmark::ClobberMemory();
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+template <class Base>
+void slower(benchmark::State& state, Base base) {
+  const isize size = state.range(0);
+  dpopt::counter_gaussian noise{.noise_multiplier = 1};
+  noise.draw_secret();
+  std::vector<float> sum(static_cast<std::size_t>(size)), w(sum.size(), 1.0F), g(sum.size(), 0.5F);
+  std::array<std::vector<float>, Base::slots> arrays;
+  std::array<float*, Base::slots> slots{};
+  for (std::size_t k = 0; k < Base::slots; ++k) {
+    arrays[k].assign(sum.size(), 0.25F);
+    slots[k] = arrays[k].data();
+  }
+  dpopt::address where;
+  for (auto _ : state) {
+    const double alone = seconds_of([&] { noise.add(where, 1.0, sum.data(), size); });
+    const auto constants = base.at(where.step++);
+    const double update = seconds_of([&] { constants.update(w.data(), g.data(), slots, size); });
+    state.SetIterationTime(std::max(alone, update));
+  }
+  state.SetItemsProcessed(state.iterations() * size);
+}
+
+void sizes(benchmark::internal::Benchmark* b) { b->Arg(1 << 16)->Arg(1 << 22); }
+
+BENCHMARK_CAPTURE(fused, sgd, dpopt::sgd{})->Name("fused sgd/ours")->Apply(sizes)->UseRealTime();
+BENCHMARK_CAPTURE(slower, sgd, dpopt::sgd{})
+    ->Name("fused sgd/raw:slower of noise alone and update alone")
+    ->Apply(sizes)
+    ->UseManualTime();
+BENCHMARK_CAPTURE(fused, adam, dpopt::adam{})->Name("fused adam/ours")->Apply(sizes)->UseRealTime();
+BENCHMARK_CAPTURE(slower, adam, dpopt::adam{})
+    ->Name("fused adam/raw:slower of noise alone and update alone")
+    ->Apply(sizes)
+    ->UseManualTime();
+
+} // namespace

@@ -1,0 +1,196 @@
+// SPDX-FileCopyrightText: The dpopt authors
+// SPDX-License-Identifier: Apache-2.0
+/// @file
+/// The weight of a convolution, never materialized for more than one sample at a time: with the input patches of output
+/// position t as a_t (im2col) and the output gradients there as e_t, a sample's gradient in each group of channels is
+/// sum over t of e_t a_t^T.
+#pragma once
+
+#include "dpopt/gradients/convolution_geometry.hpp"
+#include "dpopt/gradients/patch_products.hpp"
+#include "dpopt/gradients/per_sample_gradients.hpp"
+#include "dpopt/gradients/product.hpp"
+#include "dpopt/gradients/sample_tiles.hpp"
+#include "dpopt/gradients/sequence_norm.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <string>
+#include <type_traits>
+
+namespace dpopt {
+
+/// Inputs are [batch x input channels x input positions], output gradients [batch x output channels x output
+/// positions] (NCHW), dense within a sample; samples may be any stride apart. U is any storage type.
+///
+/// Privacy: the norm is an upper bound on what the positions add, rounding included (sequence_norm.hpp says how). In
+/// float it exceeds the gradient's by (positions + 4) 2^-24 sum_t |e_t| |a_t|: some 1e-4 of it for images of 14 x 14,
+/// more where positions cancel.
+/// Cost with T positions, r rows and c columns a group: the sum T r c, one matrix product a sample, in the narrower
+/// type; the norm the smaller of T r c and T^2 (r + c) / 2, in double.
+template <class U, class Product = portable_product>
+struct convolution_weight {
+  const U* inputs = nullptr;
+  const U* output_gradients = nullptr;
+  isize samples_ = 0;
+  convolution_geometry geometry;
+  isize input_stride = 0;    // from sample to sample
+  isize gradient_stride = 0; // likewise
+
+  convolution_weight() = default;
+  convolution_weight(const U* input, const U* gradients, isize batch, const convolution_geometry& shape)
+      : inputs(input), output_gradients(gradients), samples_(batch), geometry(shape),
+        input_stride(shape.input_channels * shape.input_positions()), gradient_stride(0) {
+    if (shape.problem().empty()) gradient_stride = shape.output_channels * shape.output_positions();
+  }
+
+  [[nodiscard]] isize batch() const noexcept { return samples_; }
+  [[nodiscard]] isize size() const noexcept {
+    return geometry.groups < 1 ? 0 : geometry.output_channels * geometry.columns();
+  }
+  [[nodiscard]] isize block() const noexcept {
+    const isize bytes = (input_stride + gradient_stride) * static_cast<isize>(sizeof(U));
+    return std::max<isize>(1, 256 * 1024 / std::max<isize>(1, bytes));
+  }
+  [[nodiscard]] isize sample_tile() const noexcept { return detail::patch_products::row_block * geometry.columns(); }
+  [[nodiscard]] std::string problem() const { return geometry.problem(); }
+
+  void add_squared_norms(samples range, double* squared_norms, workspace& scratch) const {
+    const bool by_gram = detail::gram_is_cheaper(geometry.output_positions(), geometry.columns(), geometry.rows());
+    for (isize i = 0; i < range.count; ++i) squared_norms[i] += squared_norm_of(range.first + i, by_gram, scratch);
+  }
+
+  /// One sample's upper bound, by the way that is asked for if rounding permits.
+  [[nodiscard]] double squared_norm_of(isize sample, bool by_gram, workspace& scratch) const {
+    double squares = 0;
+    for (isize group = 0; group < geometry.groups; ++group) {
+      const auto part = products(sample, group);
+      detail::sequence_squares g;
+      if (by_gram) g = gram_squares(part, scratch);
+      if (!(g.squares >= 0)) g = instantiated_squares(part, scratch);
+      squares += detail::squares_as_added<U>(g, geometry.output_positions());
+    }
+    return upper_bound_of_sum(squares, geometry.groups);
+  }
+
+  template <std::floating_point Out>
+  void add_weighted_sum(samples range, const double* factors, Out* out, workspace& scratch) const {
+    if constexpr (std::is_same_v<product_type<U, Out>, Out>) {
+      const workspace::scope scope(scratch);
+      const isize rows = geometry.rows(), columns = geometry.columns();
+      Out* const e = scratch.take<Out>(tile() * rows);
+      Out* const a = scratch.take<Out>(tile() * columns);
+      for (isize i = 0; i < range.count; ++i) {
+        if (factors[i] == 0) continue;
+        const double factor = rounded_down<Out, double>(factors[i]);
+        for (isize group = 0; group < geometry.groups; ++group) {
+          const auto part = products(range.first + i, group);
+          Out* const to = out + group * rows * columns;
+          for_each_tile([&](isize t, isize count) {
+            part.write_gradients(t, count, factor, e);
+            for (isize c = 0; c < columns; ++c) part.write_patches(c, t, count, a + c, columns);
+            Product{}.add(rows, columns, count, strided_rows<const Out>{e, rows}, strided_rows<const Out>{a, columns},
+                          strided_rows<Out>{to, columns}, scratch);
+          });
+        }
+      }
+    } else {
+      detail::add_copied_sum(*this, range, factors, out, scratch);
+    }
+  }
+
+  void copy_sample(isize sample, isize first, isize count, double scale, double* out) const {
+    constexpr isize lanes = detail::patch_products::lanes;
+    constexpr isize row_block = detail::patch_products::row_block;
+    const isize rows = geometry.rows();
+    const isize columns = geometry.columns();
+    double g[row_block * lanes];
+    for (isize at = first; at < first + count;) { // some rows of one group at a time
+      const isize row = at / columns;
+      const isize stop = std::min({first + count, (row + row_block) * columns, (row / rows + 1) * rows * columns});
+      const isize rows_here = (stop + columns - 1) / columns - row;
+      const isize begin = rows_here == 1 ? at % columns : 0;
+      const isize end = rows_here == 1 ? begin + stop - at : columns;
+      for (isize c = begin / lanes * lanes; c < end; c += lanes) {
+        products(sample, row / rows).gradient(row % rows, rows_here, c, g);
+        for (isize r = 0; r < rows_here; ++r)
+          for (isize k = 0; k < std::min(lanes, columns - c); ++k)
+            if (const isize e = (row + r) * columns + c + k; e >= at && e < stop)
+              out[e - first] = scale * g[r * lanes + k];
+      }
+      at = stop;
+    }
+  }
+
+private:
+  using part_of_sample = detail::patch_products::of_sample<U>;
+  static constexpr isize position_tile = detail::patch_products::position_tile;
+
+  [[nodiscard]] part_of_sample products(isize sample, isize group) const noexcept {
+    const isize channels = geometry.input_channels / geometry.groups;
+    return {geometry, inputs + sample * input_stride + group * channels * geometry.input_positions(),
+            output_gradients + sample * gradient_stride + group * geometry.rows() * geometry.output_positions()};
+  }
+
+  [[nodiscard]] isize tile() const noexcept { return std::min(position_tile, geometry.output_positions()); }
+
+  template <class F>
+  void for_each_tile(const F& f) const {
+    const isize positions = geometry.output_positions();
+    for (isize t = 0; t < positions; t += position_tile) f(t, std::min(position_tile, positions - t));
+  }
+
+  [[nodiscard]] detail::sequence_squares gram_squares(const part_of_sample& part, workspace& scratch) const {
+    const workspace::scope scope(scratch);
+    const isize n = geometry.output_positions(), rows = geometry.rows(), columns = geometry.columns();
+    double* const of_gradients = scratch.take<double>(n * n);
+    double* const of_patches = scratch.take<double>(n * n);
+    detail::gram_of_columns(
+        n, rows, [&](isize r, double* to) { part.write_gradient_row(r, to); }, of_gradients, scratch);
+    detail::gram_of_columns(
+        n, columns, [&](isize c, double* to) { part.write_patches(c, 0, n, to, 1); }, of_patches, scratch);
+    return detail::squares_of_grams<U>(n, of_gradients, of_patches, rows + columns);
+  }
+
+  /// The gradient is made 64 columns at a time.
+  [[nodiscard]] detail::sequence_squares instantiated_squares(const part_of_sample& part, workspace& scratch) const {
+    constexpr isize wide = 64;
+    const workspace::scope scope(scratch);
+    const isize n = geometry.output_positions(), rows = geometry.rows(), columns = geometry.columns();
+    double* const e = scratch.take<double>(tile() * rows);
+    double* const a = scratch.take<double>(tile() * wide);
+    double* const g = scratch.take<double>(rows * wide);
+    double* const e_squares = scratch.take<double>(n);
+    double* const a_squares = scratch.take<double>(n);
+    std::fill_n(a_squares, n, 0.0);
+    double squares = 0;
+    for (isize first = 0; first < columns; first += wide) {
+      const isize here = std::min(wide, columns - first);
+      std::fill_n(g, rows * here, 0.0);
+      for_each_tile([&](isize t, isize count) {
+        if (first == 0 || n > position_tile) part.write_gradients(t, count, 1.0, e); // one tile stays where it is
+        for (isize c = 0; c < here; ++c) part.write_patches(first + c, t, count, a + c, here);
+        for (isize k = 0; k < count; ++k) {
+          if (first == 0) e_squares[t + k] = squared_norm(e + k * rows, rows);
+          a_squares[t + k] += squared_norm(a + k * here, here);
+        }
+        portable_product{}.add(rows, here, count, strided_rows<const double>{e, rows},
+                               strided_rows<const double>{a, here}, strided_rows<double>{g, here}, scratch);
+      });
+      squares += squared_norm(g, rows * here);
+    }
+    detail::sequence_squares out{0, 0};
+    for (isize t = 0; t < n; ++t) out.lengths += std::sqrt(e_squares[t]) * std::sqrt(a_squares[t]);
+    // Rounding while the gradient was made, so that this bounds the exact one too.
+    const double norm = std::sqrt(upper_bound_of_sum(squares, columns / wide + 1)) +
+                        static_cast<double>(n + 16) * std::numeric_limits<double>::epsilon() * out.lengths;
+    out.squares = norm * norm;
+    return out;
+  }
+};
+
+static_assert(PerSampleGradients<convolution_weight<float>, float> && SampleAccess<convolution_weight<float>>);
+static_assert(CheckedSource<convolution_weight<float>>);
+
+} // namespace dpopt

@@ -1,0 +1,151 @@
+// SPDX-FileCopyrightText: The dpopt authors
+// SPDX-License-Identifier: Apache-2.0
+/// @file
+/// The weight of a linear layer that is applied at several positions of a sample (tokens, time steps, patches), never
+/// materialized: a sample's gradient is the sum over its positions of (output gradient) (input)^T.
+#pragma once
+
+#include "dpopt/gradients/outer_products.hpp"
+#include "dpopt/gradients/per_sample_gradients.hpp"
+#include "dpopt/gradients/product.hpp"
+#include "dpopt/gradients/sample_tiles.hpp"
+#include "dpopt/gradients/sequence_norm.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <string>
+#include <type_traits>
+
+namespace dpopt {
+
+/// y_t = W x_t with W row-major [outputs x inputs]; activations [batch x positions x inputs] and output_gradients
+/// [batch x positions x outputs], dense unless the strides (in elements) are changed: time-major data swap both pairs.
+/// Padding has output gradients of zero. The sum over positions is within a sample: a loss that averages over positions
+/// gives output gradients that are divided already, and gradient_scale speaks of samples alone.
+///
+/// Also: a recurrent weight (positions are time steps, activations the hidden states before each); both weights of a
+/// LoRA pair y = W x + B A x (A: activations x, output gradients B^T e; B: activations A x, output gradients e); one
+/// position with strides.
+///
+/// Privacy: the norm is an upper bound on what the rows add, rounding included (sequence_norm.hpp says how). In
+/// float it exceeds the gradient's by (positions + 4) 2^-24 sum_t |e_t| |a_t|: 1e-4 of it for 128 positions of random
+/// directions, more where they cancel. Rounding of the running sum over samples is as for every source.
+/// Cost with T positions: the sum T d p a sample, one matrix product; the norm the smaller of T d p and T^2 (d + p)
+/// / 2.
+template <class U, class Product = portable_product>
+struct linear_sequence {
+  const U* activations = nullptr;
+  const U* output_gradients = nullptr;
+  isize samples_ = 0;
+  isize positions = 0;
+  isize inputs = 0;
+  isize outputs = 0;
+  isize input_sample_stride = positions * inputs;
+  isize input_position_stride = inputs;
+  isize output_sample_stride = positions * outputs;
+  isize output_position_stride = outputs;
+
+  [[nodiscard]] isize batch() const noexcept { return samples_; }
+  [[nodiscard]] isize size() const noexcept { return inputs * outputs; }
+  [[nodiscard]] isize block() const noexcept { return std::max<isize>(1, samples_); } // factors are cheap to re-read
+
+  [[nodiscard]] std::string problem() const {
+    if (samples_ < 0 || positions < 0 || inputs < 0 || outputs < 0)
+      return "linear_sequence: a negative number of samples, positions, inputs or outputs; give 0 or more";
+    return {};
+  }
+
+  void add_squared_norms(samples range, double* squared_norms, workspace& scratch) const {
+    const bool by_gram = detail::gram_is_cheaper(positions, inputs, outputs);
+    for (isize i = 0; i < range.count; ++i) squared_norms[i] += squared_norm_of(range.first + i, by_gram, scratch);
+  }
+
+  /// One sample's upper bound, by the way that is asked for if rounding permits.
+  [[nodiscard]] double squared_norm_of(isize sample, bool by_gram, workspace& scratch) const {
+    detail::sequence_squares g;
+    if (by_gram) g = gram_squares(sample, scratch);
+    if (!(g.squares >= 0)) g = instantiated_squares(sample, scratch);
+    return detail::squares_as_added<U>(g, positions);
+  }
+
+  template <std::floating_point Out>
+  void add_weighted_sum(samples range, const double* factors, Out* out, workspace& scratch) const {
+    if constexpr (std::is_same_v<product_type<U, Out>, Out>)
+      add_outer_products<U>(
+          Product{}, range.count * positions, inputs, outputs,
+          [&](isize r) {
+            const isize i = r / positions, t = r % positions;
+            return outer_product<U>{input(range.first + i, t), output(range.first + i, t), factors[i]};
+          },
+          out, scratch);
+    else detail::add_copied_sum(*this, range, factors, out, scratch);
+  }
+
+  void copy_sample(isize sample, isize first, isize count, double scale, double* out) const {
+    std::fill_n(out, count, 0.0);
+    for (isize at = 0; at < count;) { // a row, or what was asked of it, at a time
+      const isize o = (first + at) / inputs, from = (first + at) % inputs;
+      const isize n = std::min(inputs - from, count - at);
+      for (isize t = 0; t < positions; ++t) {
+        const double e = static_cast<double>(output(sample, t)[o]);
+        const U* const a = input(sample, t) + from;
+        for (isize k = 0; k < n; ++k) out[at + k] += e * static_cast<double>(a[k]);
+      }
+      at += n;
+    }
+    for (isize k = 0; k < count; ++k) out[k] *= scale;
+  }
+
+private:
+  [[nodiscard]] const U* input(isize i, isize t) const noexcept {
+    return activations + i * input_sample_stride + t * input_position_stride;
+  }
+  [[nodiscard]] const U* output(isize i, isize t) const noexcept {
+    return output_gradients + i * output_sample_stride + t * output_position_stride;
+  }
+
+  [[nodiscard]] detail::sequence_squares gram_squares(isize i, workspace& scratch) const {
+    const workspace::scope scope(scratch);
+    double* const of_outputs = scratch.take<double>(positions * positions);
+    double* const of_inputs = scratch.take<double>(positions * positions);
+    detail::gram_of_rows(
+        positions, outputs, [&](isize t) { return output(i, t); }, of_outputs, positions, scratch);
+    detail::gram_of_rows(
+        positions, inputs, [&](isize t) { return input(i, t); }, of_inputs, positions, scratch);
+    return detail::squares_of_grams<U>(positions, of_outputs, of_inputs, inputs + outputs);
+  }
+
+  [[nodiscard]] detail::sequence_squares instantiated_squares(isize i, workspace& scratch) const {
+    const workspace::scope scope(scratch);
+    const isize rows = std::max<isize>(1, 4096 / std::max<isize>(1, inputs)); // 32 KiB of G
+    double* const e = scratch.take<double>(positions * outputs);
+    double* const a = scratch.take<double>(positions * inputs);
+    double* const g = scratch.take<double>(rows * inputs);
+    detail::sequence_squares out{0, 0};
+    for (isize t = 0; t < positions; ++t) {
+      std::transform(output(i, t), output(i, t) + outputs, e + t * outputs, [](U x) { return static_cast<double>(x); });
+      std::transform(input(i, t), input(i, t) + inputs, a + t * inputs, [](U x) { return static_cast<double>(x); });
+      out.lengths +=
+          std::sqrt(squared_norm(e + t * outputs, outputs)) * std::sqrt(squared_norm(a + t * inputs, inputs));
+    }
+    isize blocks = 0;
+    for (isize o = 0; o < outputs; o += rows, ++blocks) {
+      const isize here = std::min(rows, outputs - o);
+      std::fill_n(g, here * inputs, 0.0);
+      portable_product{}.add(here, inputs, positions, strided_rows<const double>{e + o, outputs},
+                             strided_rows<const double>{a, inputs}, strided_rows<double>{g, inputs}, scratch);
+      out.squares += squared_norm(g, here * inputs);
+    }
+    // Rounding while G was made, so that this bounds the exact gradient too.
+    const double norm = std::sqrt(upper_bound_of_sum(out.squares, blocks)) +
+                        static_cast<double>(positions) * std::numeric_limits<double>::epsilon() * out.lengths;
+    out.squares = norm * norm;
+    return out;
+  }
+};
+
+static_assert(PerSampleGradients<linear_sequence<float>, float> && SampleAccess<linear_sequence<float>>);
+static_assert(CheckedSource<linear_sequence<double>>);
+
+} // namespace dpopt

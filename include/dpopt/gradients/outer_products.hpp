@@ -1,0 +1,104 @@
+// SPDX-FileCopyrightText: The dpopt authors
+// SPDX-License-Identifier: Apache-2.0
+/// @file
+/// The weighted sum of a factored source as one matrix product: the shorter factor of each row is scaled on its way
+/// into scratch memory, so that the product costs what the plain gradient's does (Bu et al. 2023, arXiv 2210.00038).
+#pragma once
+
+#include "dpopt/core/platform.hpp"
+#include "dpopt/core/vector_dispatch.hpp"
+#include "dpopt/gradients/per_sample_gradients.hpp"
+#include "dpopt/gradients/product.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <concepts>
+#include <limits>
+#include <type_traits>
+
+namespace dpopt {
+
+/// What one position of one sample adds: factor x (output gradient) (input)^T.
+template <class U>
+struct outer_product {
+  const U* input = nullptr;
+  const U* output_gradient = nullptr;
+  double factor = 0; ///< 0: nothing, and nothing is read
+};
+
+namespace detail {
+
+/// to[k] = narrowed(factor x from[k]). A loop without branches, and the exact one only for rows that need it: ReLU
+/// makes zeros, whose branches nobody can predict.
+template <class U, std::floating_point Out>
+void scale_row(const U* from, isize n, double factor, Out* to) {
+  int unusual = 0;
+  vectorized([=, &unusual]() DPOPT_FORCE_INLINE_LAMBDA {
+    DPOPT_NO_CONTRACT_BLOCK
+    for (isize k = 0; k < n; ++k) to[k] = static_cast<Out>(factor * static_cast<double>(from[k]));
+    int any = 0; // below the normal numbers but not 0, beyond the largest, or NaN
+    for (isize k = 0; k < n; ++k) {
+      const Out magnitude = std::abs(to[k]);
+      any |= static_cast<int>(magnitude < std::numeric_limits<Out>::min()) &
+             static_cast<int>(static_cast<Out>(from[k]) != 0);
+      any |= static_cast<int>(!(magnitude <= std::numeric_limits<Out>::max()));
+    }
+    unusual = any;
+  });
+  if (unusual != 0)
+    for (isize k = 0; k < n; ++k) to[k] = narrowed<Out>(factor * static_cast<double>(from[k]));
+}
+
+} // namespace detail
+
+/// out[outputs x inputs] += the sum of at(0), ..., at(count - 1), in this order, for any source whose gradients are
+/// sums of outer products. Rows of factor 0 are left out, not multiplied: their data may be NaN. Memory: 256 rows of
+/// each factor.
+template <class U, std::floating_point Out, MatrixProduct<Out> Product, class At>
+  requires std::is_same_v<product_type<U, Out>, Out>
+void add_outer_products(const Product& product, isize count, isize inputs, isize outputs, const At& at, Out* out,
+                        workspace& scratch) {
+  constexpr isize chunk = 256;
+  const workspace::scope scope(scratch);
+  const bool scale_outputs = outputs <= inputs;
+  const isize shorter = scale_outputs ? outputs : inputs;
+  const isize longer = scale_outputs ? inputs : outputs;
+  Out* const scaled = scratch.take<Out>(chunk * shorter);
+  Out* const copied = scratch.take<Out>(chunk * longer);
+  const U* whole[chunk];
+  isize filled = 0;
+
+  const auto flush = [&] {
+    if (filled == 0) return;
+    const strided_rows<const Out> of_shorter{scaled, shorter};
+    strided_rows<const Out> of_longer{copied, longer};
+    bool in_place = false; // where they lie: evenly spaced and of the right type
+    if constexpr (std::is_same_v<U, Out>) {
+      const isize stride = filled > 1 ? whole[1] - whole[0] : longer;
+      in_place = stride >= longer;
+      for (isize i = 1; i < filled && in_place; ++i) in_place = whole[i] - whole[i - 1] == stride;
+      if (in_place) of_longer = {whole[0], stride};
+    }
+    if (!in_place)
+      for (isize i = 0; i < filled; ++i)
+        for (isize k = 0; k < longer; ++k) copied[i * longer + k] = static_cast<Out>(whole[i][k]);
+    const strided_rows<Out> to{out, inputs};
+    if (scale_outputs) product.add(outputs, inputs, filled, of_shorter, of_longer, to, scratch);
+    else product.add(outputs, inputs, filled, of_longer, of_shorter, to, scratch);
+    filled = 0;
+  };
+
+  for (isize i = 0; i < count; ++i) {
+    const outer_product<U> one = at(i);
+    if (one.factor == 0) continue;
+    const double factor = rounded_down<Out, double>(one.factor); // may fit Out only once multiplied
+    const U* const from = scale_outputs ? one.output_gradient : one.input;
+    Out* const to = scaled + filled * shorter;
+    detail::scale_row(from, shorter, factor, to);
+    whole[filled++] = scale_outputs ? one.input : one.output_gradient;
+    if (filled == chunk) flush();
+  }
+  flush();
+}
+
+} // namespace dpopt
