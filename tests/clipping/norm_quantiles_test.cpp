@@ -77,7 +77,7 @@ TEST_CASE("around a clipper that learns, both keep their own std under the one t
   CHECK(clipper.inner.bounds()[0] == Approx(std::exp(0.2 * 0.05))); // as without the histogram
 }
 
-TEST_CASE("a multiplier that the counts alone use up is refused with the numbers") {
+TEST_CASE("a multiplier that the histogram alone uses up is refused with the numbers") {
   const auto layers = bound(norm_quantiles{per_layer{1.0}, usual()});
   CHECK_NOTHROW(layers.gradient_multiplier(2.82));
   CHECK_THROWS_AS(layers.gradient_multiplier(2.83), invalid_argument); // 4 / sqrt(2) = 2.828
