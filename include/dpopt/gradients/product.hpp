@@ -57,6 +57,7 @@ struct product_kernel {
 
   /// out[Height x Width] += a^T b. The sums start from out and take the rows in order.
   DPOPT_FORCE_INLINE static void block(isize count, const T* a, const T* b, T* out, isize stride) noexcept {
+    DPOPT_NO_CONTRACT_BLOCK
     T sums[Height][Width];
     for (isize r = 0; r < Height; ++r)
       for (isize k = 0; k < Width; ++k) sums[r][k] = out[r * stride + k];
