@@ -33,10 +33,15 @@ void* counted(std::size_t bytes, std::size_t alignment) {
 
 void* operator new(std::size_t n) { return counted(n, 1); }
 void* operator new[](std::size_t n) { return counted(n, 1); }
+void* operator new(std::size_t n, const std::nothrow_t& /*tag*/) noexcept {
+  ++allocations;
+  return std::malloc(n == 0 ? 1 : n);
+}
 void* operator new(std::size_t n, std::align_val_t a) { return counted(n, static_cast<std::size_t>(a)); }
 void* operator new[](std::size_t n, std::align_val_t a) { return counted(n, static_cast<std::size_t>(a)); }
 void operator delete(void* p) noexcept { std::free(p); }
 void operator delete[](void* p) noexcept { std::free(p); }
+void operator delete(void* p, const std::nothrow_t& /*tag*/) noexcept { std::free(p); }
 void operator delete(void* p, std::size_t) noexcept { std::free(p); }
 void operator delete[](void* p, std::size_t) noexcept { std::free(p); }
 void operator delete(void* p, std::align_val_t) noexcept { std::free(p); }
