@@ -4,12 +4,10 @@
 /// Question: is the pass that fuses noise, scaling and update as fast as the slower of noise alone and update alone?
 /// Whole steps of empty batches: one parameter of `range` floats, nothing to clip, all of the noise. The reference runs
 /// both alone in turns and counts the longer time of each turn.
-#include "dpopt/accounting/no_accountant.hpp"
-#include "dpopt/clipping/per_layer.hpp"
-#include "dpopt/dp_optimizer/dp_optimizer.hpp"
-#include "dpopt/gradients/materialized.hpp"
+#include "dpopt/noise/counter_gaussian.hpp"
 #include "dpopt/optimizers/adam.hpp"
 #include "dpopt/optimizers/sgd.hpp"
+#include "support/empty_step.hpp"
 
 #include <benchmark/benchmark.h>
 
@@ -26,19 +24,7 @@ using dpopt::isize;
 
 template <class Base>
 void fused(benchmark::State& state, Base base) {
-  const isize size = state.range(0);
-  std::vector<float> w(static_cast<std::size_t>(size), 1.0F);
-  const std::vector<dpopt::parameter_view<float>> views{{"w", w}};
-  dpopt::dp_optimizer opt(views, dpopt::dp_options{}, dpopt::per_layer{1.0}, base,
-                          dpopt::counter_gaussian{.noise_multiplier = 1}, dpopt::no_accountant{},
-                          dpopt::expected_batch{32.0});
-  for (auto _ : state) {
-    opt.begin({.samples = 0});
-    opt.gradient_ready(0, dpopt::materialized(static_cast<const float*>(nullptr), 0, size));
-    opt.step();
-    benchmark::ClobberMemory();
-  }
-  state.SetItemsProcessed(state.iterations() * size);
+  bench::empty_steps(state, base, state.range(0));
 }
 
 template <class Work>

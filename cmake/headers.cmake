@@ -48,6 +48,7 @@ set(dpopt_core_headers
     dpopt/communication/serial.hpp
     dpopt/communication/shards.hpp
     dpopt/communication/shared_secret.hpp
+    dpopt/communication/shared_values.hpp
     dpopt/communication/threads.hpp
     dpopt/communication/wire.hpp
     dpopt/core/batch_size.hpp
@@ -89,6 +90,7 @@ set(dpopt_core_headers
     dpopt/gradients/sequence_norm.hpp
     dpopt/gradients/tied.hpp
     dpopt/gradients/tied_embedding.hpp
+    dpopt/gradients/token_check.hpp
     dpopt/gradients/units.hpp
     dpopt/noise/banded.hpp
     dpopt/noise/banded_inverse.hpp

@@ -37,17 +37,6 @@ adaptive_options options(double count_noise_std) {
 }
 adaptive<per_layer> layers(double count_noise_std = 0) { return {per_layer{{1, 2, 3}}, options(count_noise_std)}; }
 
-/// Gradients of a small_model in which unit i has the norm norms[i] in every layer.
-small_batch units(const std::vector<double>& norms) {
-  small_batch batch(std::ssize(norms));
-  for (std::size_t p = 0; p < 3; ++p) {
-    const auto n = static_cast<std::size_t>(small_model::sizes[p]);
-    batch.rows[p].assign(batch.rows[p].size(), 0.0);
-    for (std::size_t i = 0; i < norms.size(); ++i) batch.rows[p][i * n + n - 1] = norms[i];
-  }
-  return batch;
-}
-
 /// The sum of the centred bits that the update of bound `now` from `before` shows.
 double shown(double before, double now) { return -std::log(now / before) / eta * counted; }
 
@@ -72,14 +61,14 @@ void feed(Opt& opt, const small_batch& batch, microbatch m = {}) {
 
 TEST_CASE("every unit counts once in every group, and the next step is clipped with what was learned") {
   trained t{layers()};
-  feed(t.opt, units({0.5, 1.5, 2.5, 3.5, 4.5}));
+  feed(t.opt, units_with_norms({0.5, 1.5, 2.5, 3.5, 4.5}));
   t.opt.step();
   const auto& c = t.opt.clipper().bounds();
   CHECK(shown(1, c[0]) == Approx(0.5 - 2));
   CHECK(shown(2, c[1]) == Approx(1 - 1.5));
   CHECK(shown(3, c[2]) == Approx(1.5 - 1));
   const std::vector<double> first = c;
-  feed(t.opt, units({100}));
+  feed(t.opt, units_with_norms({100}));
   t.opt.pre_step();
   CHECK(t.model.gradients[0][3] == Approx(first[0]).epsilon(1e-7));
   CHECK(t.model.gradients[1][1] == Approx(first[1]).epsilon(1e-7));
@@ -87,7 +76,7 @@ TEST_CASE("every unit counts once in every group, and the next step is clipped w
 
 TEST_CASE("units that are masked or not finite count nothing") {
   trained t{layers()};
-  small_batch batch = units({0.5, 0.5, 0.5, 50, 50});
+  small_batch batch = units_with_norms({0.5, 0.5, 0.5, 50, 50});
   batch.rows[1][2 * 0 + 1] = std::numeric_limits<double>::quiet_NaN(); // unit 0 in layer 1
   batch.rows[2][4] = std::numeric_limits<double>::infinity();          // unit 4 in layer 2
   const std::vector<double> weights{1, 0, 1, 0, 1};
@@ -101,7 +90,7 @@ TEST_CASE("units that are masked or not finite count nothing") {
 
 TEST_CASE("a unit with a number that is not finite counts nothing for a bound over all layers") {
   trained t{adaptive{flat{1}, options(0)}};
-  small_batch batch = units({0.1, 0.1, 10});
+  small_batch batch = units_with_norms({0.1, 0.1, 10});
   batch.rows[1][1] = std::numeric_limits<double>::quiet_NaN();
   feed(t.opt, batch);
   t.opt.step();
@@ -111,14 +100,14 @@ TEST_CASE("a unit with a number that is not finite counts nothing for a bound ov
 TEST_CASE("norms count as they are clipped: weights and the gradient's scale first") {
   trained t{layers()};
   const std::vector<double> weights{1, -4, 0.1};
-  feed(t.opt, units({0.2, 0.2, 2}), {.gradient_scale = 2, .weights = weights.data()}); // norms 0.4, 1.6, 0.4
+  feed(t.opt, units_with_norms({0.2, 0.2, 2}), {.gradient_scale = 2, .weights = weights.data()}); // norms 0.4, 1.6, 0.4
   t.opt.step();
   CHECK(shown(1, t.opt.clipper().bounds()[0]) == Approx(0.5));
 }
 
 TEST_CASE("an absent gradient counts as zero") {
   trained t{layers()};
-  const small_batch batch = units({10, 10, 10});
+  const small_batch batch = units_with_norms({10, 10, 10});
   t.opt.begin({.samples = 3});
   t.opt.gradient_absent(0);
   t.opt.gradient_ready(1, batch.source(1));
@@ -130,14 +119,14 @@ TEST_CASE("an absent gradient counts as zero") {
 
 TEST_CASE("microbatches and virtual steps add up; empty batches are harmless; what is discarded was never counted") {
   trained t{layers()};
-  feed(t.opt, units({10, 10, 10}), {.last = false});
+  feed(t.opt, units_with_norms({10, 10, 10}), {.last = false});
   t.opt.discard();
   t.opt.signal_skip_step();
-  feed(t.opt, units({0.5, 0.5}), {.last = false});
+  feed(t.opt, units_with_norms({0.5, 0.5}), {.last = false});
   t.opt.step();
-  feed(t.opt, units({0.5}), {.last = false});
-  feed(t.opt, units({}), {.last = false});
-  feed(t.opt, units({5}));
+  feed(t.opt, units_with_norms({0.5}), {.last = false});
+  feed(t.opt, units_with_norms({}), {.last = false});
+  feed(t.opt, units_with_norms({5}));
   t.opt.step();
   CHECK(shown(1, t.opt.clipper().bounds()[0]) == Approx(3 * 0.5 - 0.5));
   const std::vector<double> before = t.opt.clipper().bounds();
@@ -148,7 +137,7 @@ TEST_CASE("microbatches and virtual steps add up; empty batches are harmless; wh
 
 TEST_CASE("logical batches of one step multiply the expected number of units") {
   trained t{layers()};
-  for (int k = 0; k < 2; ++k) feed(t.opt, units({0.5, 0.5, 0.5}), {.last = k == 1, .ends_batch = true});
+  for (int k = 0; k < 2; ++k) feed(t.opt, units_with_norms({0.5, 0.5, 0.5}), {.last = k == 1, .ends_batch = true});
   t.opt.step();
   CHECK(shown(1, t.opt.clipper().bounds()[0]) == Approx(3.0 / 2));
 }
@@ -156,10 +145,10 @@ TEST_CASE("logical batches of one step multiply the expected number of units") {
 TEST_CASE("a failed step teaches nothing, and its counts are gone") {
   trained t{layers()};
   t.opt.begin({.samples = 1});
-  t.opt.gradient_ready(0, units({0.5}).source(0));
+  t.opt.gradient_ready(0, units_with_norms({0.5}).source(0));
   CHECK_THROWS_AS(t.opt.step(), state_error); // two gradients are missing
   CHECK(t.opt.clipper().bounds() == std::vector<double>{1, 2, 3});
-  feed(t.opt, units({10}));
+  feed(t.opt, units_with_norms({10}));
   t.opt.step();
   CHECK(shown(1, t.opt.clipper().bounds()[0]) == Approx(-0.5));
 }
@@ -169,7 +158,7 @@ TEST_CASE("counts and gradients each get their noise once, and the accountant is
     const double twice = relation == neighbouring::replace_one ? 2 : 1;
     const double z = 2;
     trained t{layers(3), z, relation};
-    feed(t.opt, units({0.5, 0.5}));
+    feed(t.opt, units_with_norms({0.5, 0.5}));
     t.opt.pre_step();
     const double left = 1 / std::sqrt(1 / (z * z) - 3 / 36.0); // theorem 1 with three counts
     const double std = left * twice * std::sqrt(1.0 + 4 + 9);
@@ -193,7 +182,7 @@ TEST_CASE("counts and gradients each get their noise once, and the accountant is
 TEST_CASE("the noise of a step is that of the bounds it was clipped with, also when they move in it") {
   trained t{layers(3), 2};
   const double before = t.opt.sensitivity();
-  feed(t.opt, units({0.5}));
+  feed(t.opt, units_with_norms({0.5}));
   t.opt.step();
   CHECK(t.opt.noise_std() == Approx(before * 2 / std::sqrt(1 - 4 * 3 / 36.0)));
   CHECK(t.opt.sensitivity() != before);
@@ -228,13 +217,13 @@ TEST_CASE("a multiplier with a schedule is checked at its greatest") {
 
 TEST_CASE("a rule inside works with the learned bound") {
   trained t{adaptive{automatic{flat{1}, 0.5}, options(0)}};
-  feed(t.opt, units({0.1, 10}));
+  feed(t.opt, units_with_norms({0.1, 10}));
   t.opt.step();
-  feed(t.opt, units({10, 10}));
+  feed(t.opt, units_with_norms({10, 10}));
   t.opt.step();
   const double c = t.opt.clipper().bounds()[0];
   CHECK(shown(1, c) == Approx(-1));
-  feed(t.opt, units({1.5}));
+  feed(t.opt, units_with_norms({1.5}));
   t.opt.pre_step();
   CHECK(t.model.gradients[0][3] == Approx(1.5 * c / (1.5 * std::sqrt(3.0) + 0.5)));
 }

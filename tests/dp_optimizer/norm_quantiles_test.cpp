@@ -30,17 +30,6 @@ namespace {
 
 norm_quantiles_options cells(double std) { return {.edges = {1, 2}, .count_noise_std = std, .memory = 0}; }
 
-/// Gradients of a small_model in which unit i has the norm norms[i] in every layer.
-small_batch units(const std::vector<double>& norms) {
-  small_batch batch(std::ssize(norms));
-  for (std::size_t p = 0; p < 3; ++p) {
-    const auto n = static_cast<std::size_t>(small_model::sizes[p]);
-    batch.rows[p].assign(batch.rows[p].size(), 0.0);
-    for (std::size_t i = 0; i < norms.size(); ++i) batch.rows[p][i * n + n - 1] = norms[i];
-  }
-  return batch;
-}
-
 std::vector<double> counts(const auto& opt, isize g) {
   const auto c = opt.clipper().counts(g);
   return {c.begin(), c.end()};
@@ -67,17 +56,17 @@ struct trained {
 
 TEST_CASE("every unit with a finite norm and a weight is in one cell of every group; microbatches add up") {
   trained t(0);
-  small_batch batch = units({0.5, 0.5, 3, 50});
+  small_batch batch = units_with_norms({0.5, 0.5, 3, 50});
   batch.rows[1][1] = std::numeric_limits<double>::quiet_NaN(); // unit 0 in layer 1
   const std::vector<double> weights{1, 3, 0.5, 0};
   feed(t.opt, batch, {.last = false, .weights = weights.data()}); // norms 0.5, 1.5, 1.5 and one that is masked
-  feed(t.opt, units({}), {.last = false});
-  feed(t.opt, units({9}));
+  feed(t.opt, units_with_norms({}), {.last = false});
+  feed(t.opt, units_with_norms({9}));
   t.opt.step();
   CHECK(counts(t.opt, 0) == std::vector<double>{1, 2, 1});
   CHECK(counts(t.opt, 1) == std::vector<double>{0, 2, 1});
   CHECK(t.opt.clipper().quantile(0.5, 0) == Approx(1.5));
-  feed(t.opt, units({5}), {.last = false});
+  feed(t.opt, units_with_norms({5}), {.last = false});
   t.opt.discard();
   t.opt.begin({.samples = 0});
   t.opt.step();
@@ -89,7 +78,7 @@ TEST_CASE("counts and gradients get their noise once, and the accountant is told
     const bool replaced = relation == neighbouring::replace_one;
     const double z = 1.5;
     trained t(3, z, relation);
-    feed(t.opt, units({0.5, 0.5}));
+    feed(t.opt, units_with_norms({0.5, 0.5}));
     t.opt.pre_step();
     const double left = 1 / std::sqrt(1 / (z * z) - 3 / 9.0); // three groups, each moved by 1 under noise of std 3
     REQUIRE(t.log.noise.size() == 4);
@@ -115,7 +104,7 @@ TEST_CASE("around a schedule the bounds follow it") {
                    probe_noise{0}, no_accountant{}, unscaled{});
   for (const double bound : {1.0, 0.5, 0.25}) {
     CHECK(opt.sensitivity() == bound);
-    feed(opt, units({100}));
+    feed(opt, units_with_norms({100}));
     opt.step();
   }
   CHECK(counts(opt, 0) == std::vector<double>{0, 0, 1});

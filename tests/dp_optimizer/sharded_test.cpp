@@ -90,12 +90,13 @@ TEST_CASE("sharded releases what replicated releases, on 1 to 5 ranks") {
   }
 }
 
+// Double parentheses: a failure need not print thousands of numbers, which takes Catch2 minutes.
 TEST_CASE("sharded adds one noise, with the right variance, and the same to all ranks' gradients") {
   const counter_gaussian noise{.noise_multiplier = 1.5, .seed = 9};
   for (int w = 1; w <= 5; ++w) {
     const auto by_rank = noise_alone(w, noise, sharded{});
-    for (const auto& r : by_rank) CHECK(r == by_rank[0]);
-    CHECK(by_rank == noise_alone(w, noise, replicated{}));
+    for (const auto& r : by_rank) CHECK((r == by_rank[0]));
+    CHECK((by_rank == noise_alone(w, noise, replicated{})));
     double squares = 0;
     for (std::size_t i = 0; i < 9001; ++i) squares += by_rank[0][i] * by_rank[0][i];
     // Chi-square with 9001 degrees of freedom: 1 +- 4.9 sqrt(2 / 9001) is beyond significance 1e-6. Fixed seed.
@@ -107,10 +108,10 @@ TEST_CASE("sharded works with correlated noise, and with exact discrete noise on
   const auto plan = run_plan::once(3);
   const correlated noise(counter_gaussian{.noise_multiplier = 1, .seed = 4}, banded(std::vector<double>{1.0, 0.5}),
                          plan);
-  CHECK(noise_alone(3, noise, sharded{}) == noise_alone(3, noise, replicated{}));
+  CHECK((noise_alone(3, noise, sharded{}) == noise_alone(3, noise, replicated{})));
   const auto discrete = noise_alone(3, hardened_gaussian{1.0}, sharded{}, integer_grid{}); // its key is fresh each time
-  CHECK(discrete[1] == discrete[0]);
-  CHECK(discrete[2] == discrete[0]);
+  CHECK((discrete[1] == discrete[0]));
+  CHECK((discrete[2] == discrete[0]));
   double squares = 0;
   for (std::size_t i = 0; i < 9001; ++i) squares += discrete[0][i] * discrete[0][i];
   CHECK(std::abs(squares / 9001 / 0.01 - 1) < 6.2 * std::sqrt(2.0 / 9001)); // significance 1e-9

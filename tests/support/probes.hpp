@@ -188,6 +188,17 @@ struct small_batch {
   }
 };
 
+/// Gradients of a small_model in which unit i has the norm norms[i] in every layer.
+[[nodiscard]] inline small_batch units_with_norms(const std::vector<double>& norms) {
+  small_batch batch(std::ssize(norms));
+  for (std::size_t p = 0; p < 3; ++p) {
+    const auto n = static_cast<std::size_t>(small_model::sizes[p]);
+    batch.rows[p].assign(batch.rows[p].size(), 0.0);
+    for (std::size_t i = 0; i < norms.size(); ++i) batch.rows[p][i * n + n - 1] = norms[i];
+  }
+  return batch;
+}
+
 /// Whether a and b agree to 1e-12 of the largest |b|, element by element.
 inline bool close(const std::vector<double>& a, const std::vector<double>& b) {
   if (a.size() != b.size()) return false;

@@ -15,6 +15,7 @@
 #include <cmath>
 #include <concepts>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -55,9 +56,11 @@ concept RecallsEvents = Accountant<A> && requires(const A k) {
 /// An accountant that writes each event to stable storage before it returns. The optimizer opens it on the root alone,
 /// once, and hands what was found there to every rank.
 template <class A>
-concept KeepsLedger = RecallsEvents<A> && requires(A a, std::span<const gaussian_event> past) {
-  { a.open() } -> std::same_as<std::vector<gaussian_event>>; // root only; throws when the ledger cannot be used
-  a.adopt(past);                                             // every rank: counts them, writes nothing
+concept KeepsLedger = RecallsEvents<A> && requires(A a, const A k, std::span<const gaussian_event> past) {
+  { a.open() } -> std::same_as<std::vector<gaussian_event>>;      // root only; throws when the ledger cannot be used
+  a.adopt(past);                                                  // every rank: counts them, writes nothing
+  { k.position() } -> std::same_as<std::optional<std::uint64_t>>; // on the root; moves with every line, never back
+  a.resumed();                                                    // writes that a run goes on from this position
 };
 
 } // namespace dpopt

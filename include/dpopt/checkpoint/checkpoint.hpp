@@ -17,6 +17,7 @@
 #include "dpopt/checkpoint/record.hpp"
 #include "dpopt/communication/failure.hpp"
 #include "dpopt/communication/shared_secret.hpp"
+#include "dpopt/communication/shared_values.hpp"
 #include "dpopt/dp_optimizer/dp_optimizer.hpp"
 
 #include <concepts>
@@ -101,7 +102,6 @@ struct checkpoint_access {
         opt, [&](const std::string& name, std::span<std::byte> bytes) { out.add(name, bytes); }, companions...);
     out.add("companions", static_cast<std::uint64_t>(sizeof...(C)));
     out.add("run charged", opt.run_charged_);
-    out.add("reproducible", opt.reproducible());
     out.add("reproducible sampling", opt.state_.reproducible_sampling());
     if (opt.state_.used_draw()) out.add("sampler's draw", *opt.state_.used_draw());
     if constexpr (RestorableClipper<typename Opt::clipper_type>) {
@@ -177,16 +177,15 @@ struct checkpoint_access {
     trouble.raise_together(ranks);
 
     std::vector<std::byte> bytes(given.begin(), given.end());
-    auto size = static_cast<std::uint64_t>(bytes.size());
-    ranks.broadcast(reinterpret_cast<std::byte*>(&size), sizeof size, 0);
-    trouble.record([&] { bytes.resize(static_cast<std::size_t>(size)); });
-    trouble.raise_together(ranks);
-    ranks.broadcast(bytes.data(), static_cast<isize>(size), 0);
+    share_values(ranks, bytes);
 
     std::byte bit_by_bit{0};
     std::optional<record_reader> in;
     std::optional<typename Opt::accountant_type> accountant;
     std::vector<double> learned;
+    bool run_charged = false;
+    bool reproducible_sampling = false;
+    std::optional<std::uint64_t> used_draw;
     trouble.record([&] { // everything that can fail, before anything changes
       in.emplace(bytes);
       require_fit(opt, *in);
@@ -208,8 +207,9 @@ struct checkpoint_access {
         auto probe = opt.clipper();
         probe.restore(learned);
       }
-      static_cast<void>(in->template number<bool>("run charged"));
-      static_cast<void>(in->template number<bool>("reproducible sampling"));
+      run_charged = in->template number<bool>("run charged");
+      reproducible_sampling = in->template number<bool>("reproducible sampling");
+      if (in->holds("sampler's draw")) used_draw = in->template number<std::uint64_t>("sampler's draw");
       if (ranks.rank() == 0) bit_by_bit = std::byte{continues(opt, *in, how) ? std::uint8_t{1} : std::uint8_t{0}};
     });
     trouble.raise_together(ranks);
@@ -233,20 +233,20 @@ struct checkpoint_access {
     opt.accountant_ = std::move(*accountant);
     if (same_run) {
       visit_random_state(opt, take, companions...);
-      opt.run_charged_ = in->template number<bool>("run charged");
+      opt.run_charged_ = run_charged;
     }
-    opt.state_.restore(same_run && in->holds("sampler's draw")
-                           ? std::optional(in->template number<std::uint64_t>("sampler's draw"))
-                           : std::nullopt,
-                       in->template number<bool>("reproducible sampling"));
-    opt.start_step();
-    opt.fix_noise();
+    opt.state_.restore(same_run ? used_draw : std::nullopt, reproducible_sampling);
+    opt.failure_.record([&] { // a schedule without a value fails the next step, on all ranks, as ever
+      opt.start_step();
+      opt.fix_noise();
+    });
     return same_run ? resumed::bit_by_bit : resumed::fresh_noise;
   }
 };
 
-/// The state between two steps, alike on every rank. Local. `companions` are what goes on together with the optimizer,
-/// such as a poisson_sampler. Write it with write_file() on one rank. @throw state_error within a step.
+/// The state between two steps. Local; with a ledger only the root's goes on bit by bit, since only the root reads it.
+/// `companions` are what goes on together with the optimizer, such as a poisson_sampler. Write it with write_file() on
+/// one rank. @throw state_error within a step.
 template <class Opt, Companion... C>
 [[nodiscard]] std::vector<std::byte> save(Opt& opt, C&... companions) {
   return checkpoint_access::save(opt, companions...);

@@ -13,7 +13,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstddef>
 #include <span>
 #include <utility>
 #include <vector>
@@ -126,12 +125,6 @@ public:
   [[nodiscard]] A& sum() noexcept { return sum_; }
   [[nodiscard]] const A& sum() const noexcept { return sum_; }
   [[nodiscard]] const private_counts& counts() const noexcept { return counts_; }
-
-  /// Scratch memory comes from there as far as it reaches; call it before the first begin(). @see workspace
-  void lend_workspace(std::span<std::byte> memory) { scratch_ = workspace(memory); }
-
-  /// Bytes of scratch memory that the steps so far took.
-  [[nodiscard]] isize workspace_bytes() const noexcept { return scratch_.bytes(); }
 
   /// This rank's side scalars of a LearningClipper; empty for others.
   [[nodiscard]] std::span<double> side() noexcept { return side_; }

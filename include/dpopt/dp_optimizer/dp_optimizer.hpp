@@ -5,15 +5,12 @@
 /// optimizer -> account, each arrow a policy. step() reads as this list.
 #pragma once
 
-#include "dpopt/accounting/rdp_accountant.hpp"
-#include "dpopt/accumulation/running_sum.hpp"
-#include "dpopt/clipping/flat.hpp"
 #include "dpopt/communication/agreement.hpp"
 #include "dpopt/communication/buckets.hpp"
 #include "dpopt/communication/failure.hpp"
-#include "dpopt/communication/serial.hpp"
 #include "dpopt/communication/shards.hpp"
 #include "dpopt/communication/shared_secret.hpp"
+#include "dpopt/communication/shared_values.hpp"
 #include "dpopt/core/error.hpp"
 #include "dpopt/core/schedules.hpp"
 #include "dpopt/dp_optimizer/base_adaptor.hpp"
@@ -24,14 +21,11 @@
 #include "dpopt/dp_optimizer/release.hpp"
 #include "dpopt/dp_optimizer/roles.hpp"
 #include "dpopt/dp_optimizer/schedule.hpp"
-#include "dpopt/noise/counter_gaussian.hpp"
 #include "dpopt/noise/keyed_digest.hpp"
 #include "dpopt/noise/placement.hpp"
-#include "dpopt/optimizers/sgd.hpp"
 #include "dpopt/parameters/fingerprint.hpp"
 #include "dpopt/parameters/ownership.hpp"
 #include "dpopt/parameters/parameter_set.hpp"
-#include "dpopt/scaling/expected_batch.hpp"
 
 #include <algorithm>
 #include <array>
@@ -373,12 +367,7 @@ private:
       if (communicator_.rank() == 0) past = accountant_.open();
     });
     failure_.raise_together(communicator_);
-    auto count = static_cast<std::uint64_t>(past.size());
-    communicator_.broadcast(reinterpret_cast<std::byte*>(&count), sizeof count, 0);
-    failure_.record([&] { past.resize(static_cast<std::size_t>(count)); });
-    failure_.raise_together(communicator_);
-    communicator_.broadcast(reinterpret_cast<std::byte*>(past.data()),
-                            static_cast<isize>(past.size() * sizeof(gaussian_event)), 0);
+    share_values(communicator_, past);
     failure_.record([&] { accountant_.adopt(past); });
     failure_.raise_together(communicator_);
   }

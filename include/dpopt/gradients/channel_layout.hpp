@@ -8,8 +8,8 @@
 #include "dpopt/core/error.hpp"
 #include "dpopt/core/types.hpp"
 #include "dpopt/core/vector_dispatch.hpp"
+#include "dpopt/gradients/per_sample_gradients.hpp"
 
-#include <algorithm>
 #include <string>
 #include <string_view>
 
@@ -34,10 +34,8 @@ struct channel_layout {
     return {batch, positions, channels, positions * channels, 1, positions};
   }
 
-  /// Samples of `bytes` bytes a number that fit half of a common L2 cache.
-  [[nodiscard]] isize block(isize bytes) const noexcept {
-    return std::max<isize>(1, 256 * 1024 / std::max<isize>(1, positions * channels * bytes));
-  }
+  /// For samples of `bytes` bytes a number.
+  [[nodiscard]] isize block(isize bytes) const noexcept { return samples_in_cache(positions * channels * bytes); }
 
   [[nodiscard]] std::string problem(std::string_view source) const {
     if (batch >= 0 && positions >= 0 && channels >= 0) return {};

@@ -51,7 +51,7 @@ struct convolution_weight {
   }
   [[nodiscard]] isize block() const noexcept {
     const isize bytes = (input_stride + gradient_stride) * static_cast<isize>(sizeof(U));
-    return std::max<isize>(1, 256 * 1024 / std::max<isize>(1, bytes));
+    return samples_in_cache(bytes);
   }
   [[nodiscard]] isize sample_tile() const noexcept { return detail::patch_products::row_block * geometry.columns(); }
   [[nodiscard]] std::string problem() const { return geometry.problem(); }
@@ -146,10 +146,14 @@ private:
     const isize n = geometry.output_positions(), rows = geometry.rows(), columns = geometry.columns();
     double* const of_gradients = scratch.take<double>(n * n);
     double* const of_patches = scratch.take<double>(n * n);
-    detail::gram_of_columns(
-        n, rows, [&](isize r, double* to) { part.write_gradient_row(r, to); }, of_gradients, scratch);
-    detail::gram_of_columns(
-        n, columns, [&](isize c, double* to) { part.write_patches(c, 0, n, to, 1); }, of_patches, scratch);
+    const auto gradient_rows = [&](isize first, isize count, double* to) {
+      for (isize r = 0; r < count; ++r) part.write_gradient_row(first + r, to + r * n);
+    };
+    const auto patches = [&](isize first, isize count, double* to) {
+      for (isize c = 0; c < count; ++c) part.write_patches(first + c, 0, n, to + c * n, 1);
+    };
+    detail::gram_of_columns(n, rows, gradient_rows, of_gradients, n, scratch);
+    detail::gram_of_columns(n, columns, patches, of_patches, n, scratch);
     return detail::squares_of_grams<U>(n, of_gradients, of_patches, rows + columns);
   }
 

@@ -8,6 +8,7 @@
 #include "dpopt/core/vector_dispatch.hpp"
 #include "dpopt/gradients/per_sample_gradients.hpp"
 #include "dpopt/gradients/sample_tiles.hpp"
+#include "dpopt/gradients/token_check.hpp"
 
 #include <algorithm>
 #include <cstdint>
@@ -50,10 +51,9 @@ struct embedding {
   [[nodiscard]] isize batch() const noexcept { return samples_; }
   [[nodiscard]] isize size() const noexcept { return vocabulary * dimension; }
   [[nodiscard]] isize block() const noexcept {
-    return std::max<isize>(1, 256 * 1024 / std::max<isize>(1, positions * dimension * static_cast<isize>(sizeof(U))));
+    return samples_in_cache(positions * dimension * static_cast<isize>(sizeof(U)));
   }
 
-  /// Says nothing of which token is wrong: tokens are private.
   [[nodiscard]] std::string problem() const {
     constexpr isize most = std::numeric_limits<std::int32_t>::max();
     if (samples_ < 0 || positions < 0 || dimension < 0)
@@ -61,12 +61,8 @@ struct embedding {
     if (vocabulary < 0 || vocabulary > most || positions > most)
       return message("embedding: a vocabulary of ", vocabulary, " over ", positions,
                      " positions; each must be from 0 to ", most);
-    for (isize i = 0; i < samples_; ++i)
-      for (isize t = 0; t < positions; ++t)
-        if (const isize v = token(i, t); v != padding_index && (v < 0 || v >= vocabulary))
-          return message("embedding: a token is outside of the vocabulary [0, ", vocabulary,
-                         "); mask it with padding_index or mend the tokenizer");
-    return {};
+    return detail::token_problem("embedding", samples_, positions, vocabulary, padding_index,
+                                 [this](isize i, isize t) { return token(i, t); });
   }
 
   void add_squared_norms(samples range, double* squared_norms, workspace& scratch) const {

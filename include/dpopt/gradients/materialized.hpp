@@ -30,11 +30,7 @@ struct materialized {
   [[nodiscard]] isize batch() const noexcept { return samples_; }
   [[nodiscard]] isize size() const noexcept { return elements; }
 
-  /// As many rows as half of a common L2 cache holds: the sum then reads them from cache after the norms.
-  [[nodiscard]] isize block() const noexcept {
-    constexpr isize bytes = 256 * 1024;
-    return std::max<isize>(1, bytes / std::max<isize>(1, elements * static_cast<isize>(sizeof(U))));
-  }
+  [[nodiscard]] isize block() const noexcept { return samples_in_cache(elements * static_cast<isize>(sizeof(U))); }
 
   void add_squared_norms(samples range, double* squared_norms, workspace&) const {
     vectorized([=, this]() DPOPT_FORCE_INLINE_LAMBDA {

@@ -110,25 +110,3 @@ struct of_sample {
 };
 
 } // namespace dpopt::detail::patch_products
-
-namespace dpopt::detail {
-
-/// gram[s * n + t] = sum over k of x_k[s] x_k[t] for s <= t; write(k, to) fills x_k, of n numbers.
-template <class Write>
-void gram_of_columns(isize n, isize width, const Write& write, double* gram, workspace& scratch) {
-  constexpr isize features = 128, rows = 64; // a band of the triangle at a time
-  const workspace::scope scope(scratch);
-  double* const x = scratch.take<double>(features * n);
-  std::fill_n(gram, n * n, 0.0);
-  for (isize k = 0; k < width; k += features) {
-    const isize here = std::min(features, width - k);
-    for (isize j = 0; j < here; ++j) write(k + j, x + j * n);
-    for (isize s = 0; s < n; s += rows) {
-      const strided_rows<const double> from_s{x + s, n};
-      portable_product{}.add(std::min(rows, n - s), n - s, here, from_s, from_s,
-                             strided_rows<double>{gram + s * n + s, n}, scratch);
-    }
-  }
-}
-
-} // namespace dpopt::detail

@@ -20,6 +20,7 @@
 #include "dpopt/core/types.hpp"
 #include "dpopt/core/workspace.hpp"
 
+#include <algorithm>
 #include <cmath>
 #include <concepts>
 #include <limits>
@@ -66,6 +67,12 @@ template <class S>
 concept CheckedSource = requires(const S s) {
   { s.problem() } -> std::same_as<std::string>;
 };
+
+/// For block(): as many samples as half of a common L2 cache holds, so that the sum reads them from cache after the
+/// norms.
+[[nodiscard]] inline isize samples_in_cache(isize bytes_each) noexcept {
+  return std::max<isize>(1, 256 * 1024 / std::max<isize>(1, bytes_each));
+}
 
 /// What is wrong with a source; empty when nothing is known to be.
 template <class S>

@@ -30,25 +30,35 @@ namespace dpopt::detail {
          0.85 * t * static_cast<double>(d + p) <= static_cast<double>(d) * static_cast<double>(p);
 }
 
-/// gram[s * pitch + t] = row(s) . row(t) for s <= t. Rows have `width` numbers.
-template <class Row>
-void gram_of_rows(isize n, isize width, const Row& row, double* gram, isize pitch, workspace& scratch) {
-  constexpr isize features = 128, rows = 64;
+/// gram[s * pitch + t] = sum over k < width of x_k[s] x_k[t] for s <= t; write(first, count, to) writes x_first and the
+/// following, n numbers each, one behind the other.
+template <class Write>
+void gram_of_columns(isize n, isize width, const Write& write, double* gram, isize pitch, workspace& scratch) {
+  constexpr isize features = 128, rows = 64; // a band of the triangle at a time
   const workspace::scope scope(scratch);
-  double* const transposed = scratch.take<double>(features * n);
+  double* const x = scratch.take<double>(features * n);
   for (isize s = 0; s < n; ++s) std::fill_n(gram + s * pitch, n, 0.0);
   for (isize k = 0; k < width; k += features) {
     const isize here = std::min(features, width - k);
-    for (isize t = 0; t < n; ++t) {
-      const auto* const from = row(t) + k;
-      for (isize j = 0; j < here; ++j) transposed[j * n + t] = static_cast<double>(from[j]);
-    }
+    write(k, here, x);
     for (isize s = 0; s < n; s += rows) {
-      const strided_rows<const double> from_s{transposed + s, n};
+      const strided_rows<const double> from_s{x + s, n};
       portable_product{}.add(std::min(rows, n - s), n - s, here, from_s, from_s,
                              strided_rows<double>{gram + s * pitch + s, pitch}, scratch);
     }
   }
+}
+
+/// gram[s * pitch + t] = row(s) . row(t) for s <= t. Rows have `width` numbers.
+template <class Row>
+void gram_of_rows(isize n, isize width, const Row& row, double* gram, isize pitch, workspace& scratch) {
+  const auto transpose = [&](isize first, isize count, double* to) {
+    for (isize t = 0; t < n; ++t) {
+      const auto* const from = row(t) + first;
+      for (isize j = 0; j < count; ++j) to[j * n + t] = static_cast<double>(from[j]);
+    }
+  };
+  gram_of_columns(n, width, transpose, gram, pitch, scratch);
 }
 
 /// What is known of G: an upper bound on its squared norm, or -1 where rounding leaves that too wide; and L.

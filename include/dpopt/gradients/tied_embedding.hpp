@@ -10,6 +10,7 @@
 #include "dpopt/gradients/product.hpp"
 #include "dpopt/gradients/sample_tiles.hpp"
 #include "dpopt/gradients/sequence_norm.hpp"
+#include "dpopt/gradients/token_check.hpp"
 
 #include <algorithm>
 #include <cmath>
@@ -51,16 +52,11 @@ struct tied_embedding {
   [[nodiscard]] isize size() const noexcept { return vocabulary * dimension; }
   [[nodiscard]] isize block() const noexcept { return std::max<isize>(1, samples_); }
 
-  /// Says nothing of which token is wrong: tokens are private.
   [[nodiscard]] std::string problem() const {
     if (samples_ < 0 || positions < 0 || output_positions < 0 || vocabulary < 0 || dimension < 0)
       return "tied_embedding: a negative number of samples, positions, tokens or dimensions; give 0 or more";
-    for (isize i = 0; i < samples_; ++i)
-      for (isize s = 0; s < positions; ++s)
-        if (const isize v = token(i, s); v != padding_index && (v < 0 || v >= vocabulary))
-          return message("tied_embedding: a token is outside of the vocabulary [0, ", vocabulary,
-                         "); mask it with padding_index or mend the tokenizer");
-    return {};
+    return detail::token_problem("tied_embedding", samples_, positions, vocabulary, padding_index,
+                                 [this](isize i, isize t) { return token(i, t); });
   }
 
   void add_squared_norms(samples range, double* squared_norms, workspace& scratch) const {
