@@ -51,6 +51,13 @@
 #define DPOPT_FORCE_INLINE_LAMBDA
 #endif
 
+// Functions that kernels call too. Whoever compiles kernels with nvcc keeps products apart from sums: --fmad=false.
+#if defined(__CUDACC__)
+#define DPOPT_DEVICE __host__ __device__
+#else
+#define DPOPT_DEVICE
+#endif
+
 #if defined(__x86_64__) && defined(__clang__)
 #define DPOPT_TARGET_AVX2 [[gnu::target("avx2")]]
 #define DPOPT_TARGET_AVX512 [[gnu::target("avx512f,avx512vl,avx512dq,avx512bw")]]

@@ -32,7 +32,7 @@ struct normal_pair {
 };
 
 /// Uniform on (0, 1] from a radius word and the low half of its angle word.
-DPOPT_FORCE_INLINE DPOPT_NO_CONTRACT inline float unit_interval(std::uint32_t radius, std::uint32_t angle,
+DPOPT_FORCE_INLINE DPOPT_NO_CONTRACT DPOPT_DEVICE inline float unit_interval(std::uint32_t radius, std::uint32_t angle,
                                                                 float /*type*/) {
   DPOPT_NO_CONTRACT_BLOCK
   const auto high = static_cast<std::int32_t>(radius >> 8);                                 // 24 bits: exact in float
@@ -41,7 +41,7 @@ DPOPT_FORCE_INLINE DPOPT_NO_CONTRACT inline float unit_interval(std::uint32_t ra
 }
 
 /// Uniform on (0, 1] from 64 bits given as two words. A word under the exponent of 2^52 is its value, exactly.
-DPOPT_FORCE_INLINE DPOPT_NO_CONTRACT inline double unit_interval(std::uint32_t high, std::uint32_t low,
+DPOPT_FORCE_INLINE DPOPT_NO_CONTRACT DPOPT_DEVICE inline double unit_interval(std::uint32_t high, std::uint32_t low,
                                                                  double /*type*/) {
   DPOPT_NO_CONTRACT_BLOCK
   const double h = std::bit_cast<double>(std::uint64_t{high} | 0x4330000000000000u) - 0x1p52;
@@ -51,7 +51,7 @@ DPOPT_FORCE_INLINE DPOPT_NO_CONTRACT inline double unit_interval(std::uint32_t h
 
 /// A uniform 32-bit angle as a quarter of the circle (top two bits of `quarter`) and an offset in [-pi/4, pi/4).
 /// The half unit makes the set of angles symmetric, and so the mean exactly 0.
-DPOPT_FORCE_INLINE DPOPT_NO_CONTRACT inline normal_pair<float> on_circle(float radius, std::uint32_t angle) {
+DPOPT_FORCE_INLINE DPOPT_NO_CONTRACT DPOPT_DEVICE inline normal_pair<float> on_circle(float radius, std::uint32_t angle) {
   DPOPT_NO_CONTRACT_BLOCK
   const std::uint32_t quarter = angle + 0x20000000u;
   const auto offset = static_cast<std::int32_t>(quarter & 0x3FFFFFFFu) - 0x20000000;
@@ -65,7 +65,7 @@ DPOPT_FORCE_INLINE DPOPT_NO_CONTRACT inline normal_pair<float> on_circle(float r
 }
 
 /// The same for a 64-bit angle, given as two words.
-DPOPT_FORCE_INLINE DPOPT_NO_CONTRACT inline normal_pair<double> on_circle(double radius, std::uint32_t high,
+DPOPT_FORCE_INLINE DPOPT_NO_CONTRACT DPOPT_DEVICE inline normal_pair<double> on_circle(double radius, std::uint32_t high,
                                                                           std::uint32_t low) {
   DPOPT_NO_CONTRACT_BLOCK
   const std::uint64_t quarter = std::uint64_t{high} + 0x20000000u;
@@ -81,7 +81,7 @@ DPOPT_FORCE_INLINE DPOPT_NO_CONTRACT inline normal_pair<double> on_circle(double
 
 /// 2 N standard normal floats from N radius words and N angle words: x coordinates in out[0, N), y in out[N, 2 N).
 template <std::size_t N>
-DPOPT_FORCE_INLINE DPOPT_NO_CONTRACT inline void box_muller(const std::array<std::uint32_t, N>& radius,
+DPOPT_FORCE_INLINE DPOPT_NO_CONTRACT DPOPT_DEVICE inline void box_muller(const std::array<std::uint32_t, N>& radius,
                                                             const std::array<std::uint32_t, N>& angle, float* out) {
   DPOPT_NO_CONTRACT_BLOCK
   std::array<float, N> r;
@@ -103,7 +103,7 @@ DPOPT_FORCE_INLINE DPOPT_NO_CONTRACT inline void box_muller(const std::array<std
 
 /// 2 N standard normal doubles from N radii and N angles of 64 bits, each given as its high and its low words.
 template <std::size_t N>
-DPOPT_FORCE_INLINE DPOPT_NO_CONTRACT inline void
+DPOPT_FORCE_INLINE DPOPT_NO_CONTRACT DPOPT_DEVICE inline void
 box_muller(const std::array<std::uint32_t, N>& radius_high, const std::array<std::uint32_t, N>& radius_low,
            const std::array<std::uint32_t, N>& angle_high, const std::array<std::uint32_t, N>& angle_low, double* out) {
   DPOPT_NO_CONTRACT_BLOCK

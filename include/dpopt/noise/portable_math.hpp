@@ -19,7 +19,7 @@ namespace dpopt::detail {
 /// 1 / sqrt(t) for t > 0; finite for t = 0, so that t * inverse_sqrt(t) is sqrt(t) there too. The bits of a float are
 /// nearly its logarithm, and the logarithm of the result is linear in that of t: a start within 3.5 %. Each of Newton's
 /// iterations then squares the error: 3 for float.
-DPOPT_FORCE_INLINE DPOPT_NO_CONTRACT inline float inverse_sqrt(float t) {
+DPOPT_FORCE_INLINE DPOPT_NO_CONTRACT DPOPT_DEVICE inline float inverse_sqrt(float t) {
   DPOPT_NO_CONTRACT_BLOCK
   float y = std::bit_cast<float>(0x5F375A86u - (std::bit_cast<std::uint32_t>(t) >> 1));
   const float half = 0.5F * t;
@@ -30,7 +30,7 @@ DPOPT_FORCE_INLINE DPOPT_NO_CONTRACT inline float inverse_sqrt(float t) {
 }
 
 /// The same in double: 4 iterations.
-DPOPT_FORCE_INLINE DPOPT_NO_CONTRACT inline double inverse_sqrt(double t) {
+DPOPT_FORCE_INLINE DPOPT_NO_CONTRACT DPOPT_DEVICE inline double inverse_sqrt(double t) {
   DPOPT_NO_CONTRACT_BLOCK
   double y = std::bit_cast<double>(0x5FE6EB50C7B537A9u - (std::bit_cast<std::uint64_t>(t) >> 1));
   const double half = 0.5 * t;
@@ -42,7 +42,7 @@ DPOPT_FORCE_INLINE DPOPT_NO_CONTRACT inline double inverse_sqrt(double t) {
 }
 
 /// -2 ln u for a normal u in (0, 1]. u = 2^e m with m in [sqrt(1/2), sqrt(2)); ln m = 2 atanh(s), s = (m-1)/(m+1).
-DPOPT_FORCE_INLINE DPOPT_NO_CONTRACT inline float minus_two_log(float u) {
+DPOPT_FORCE_INLINE DPOPT_NO_CONTRACT DPOPT_DEVICE inline float minus_two_log(float u) {
   DPOPT_NO_CONTRACT_BLOCK
   const auto bits = std::bit_cast<std::int32_t>(u);
   const std::int32_t exponent = (bits - 0x3F3504F3) >> 23; // 0x3F3504F3 is sqrt(1/2)
@@ -58,7 +58,7 @@ DPOPT_FORCE_INLINE DPOPT_NO_CONTRACT inline float minus_two_log(float u) {
 
 /// The same in double. The exponent is kept positive and made a double by its bits: 64-bit shifts with sign and
 /// conversions from 64-bit integers have no SSE2 or AVX2 instruction.
-DPOPT_FORCE_INLINE DPOPT_NO_CONTRACT inline double minus_two_log(double u) {
+DPOPT_FORCE_INLINE DPOPT_NO_CONTRACT DPOPT_DEVICE inline double minus_two_log(double u) {
   DPOPT_NO_CONTRACT_BLOCK
   const auto bits = std::bit_cast<std::uint64_t>(u);
   const std::uint64_t biased = (bits - 0x3FE6A09E667F3BCDu + 0x4000000000000000u) >> 52; // exponent + 1024
@@ -78,7 +78,7 @@ DPOPT_FORCE_INLINE DPOPT_NO_CONTRACT inline double minus_two_log(double u) {
 }
 
 /// sin(y) for |y| <= pi/4.
-DPOPT_FORCE_INLINE DPOPT_NO_CONTRACT inline float sin_octant(float y) {
+DPOPT_FORCE_INLINE DPOPT_NO_CONTRACT DPOPT_DEVICE inline float sin_octant(float y) {
   DPOPT_NO_CONTRACT_BLOCK
   const float z = y * y;
   float p = -0x1.994eb2p-13F;
@@ -88,7 +88,7 @@ DPOPT_FORCE_INLINE DPOPT_NO_CONTRACT inline float sin_octant(float y) {
 }
 
 /// cos(y) for |y| <= pi/4.
-DPOPT_FORCE_INLINE DPOPT_NO_CONTRACT inline float cos_octant(float y) {
+DPOPT_FORCE_INLINE DPOPT_NO_CONTRACT DPOPT_DEVICE inline float cos_octant(float y) {
   DPOPT_NO_CONTRACT_BLOCK
   const float z = y * y;
   float p = 0x1.9a0258p-16F;
@@ -98,7 +98,7 @@ DPOPT_FORCE_INLINE DPOPT_NO_CONTRACT inline float cos_octant(float y) {
 }
 
 /// sin(y) for |y| <= pi/4.
-DPOPT_FORCE_INLINE DPOPT_NO_CONTRACT inline double sin_octant(double y) {
+DPOPT_FORCE_INLINE DPOPT_NO_CONTRACT DPOPT_DEVICE inline double sin_octant(double y) {
   DPOPT_NO_CONTRACT_BLOCK
   const double z = y * y;
   double p = 0x1.5d932f9628307p-33;
@@ -111,7 +111,7 @@ DPOPT_FORCE_INLINE DPOPT_NO_CONTRACT inline double sin_octant(double y) {
 }
 
 /// cos(y) for |y| <= pi/4.
-DPOPT_FORCE_INLINE DPOPT_NO_CONTRACT inline double cos_octant(double y) {
+DPOPT_FORCE_INLINE DPOPT_NO_CONTRACT DPOPT_DEVICE inline double cos_octant(double y) {
   DPOPT_NO_CONTRACT_BLOCK
   const double z = y * y;
   double p = -0x1.8faecfbe5e299p-37;
