@@ -162,3 +162,6 @@ set(dpopt_mpi_headers
 set(dpopt_eigen_headers
     dpopt/eigen/eigen.hpp
     dpopt/eigen/eigen_product.hpp)
+
+set(dpopt_cuda_headers
+    dpopt/cuda/dialect.cuh)

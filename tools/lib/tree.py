@@ -11,13 +11,14 @@ ROOT = Path(__file__).resolve().parents[2]
 STAGES = ["core", "parameters", "gradients", "clipping", "accumulation", "communication", "noise", "scaling",
           "optimizers", "accounting", "sampling", "dp_optimizer", "checkpoint"]
 # Folders that are components of their own: they may include every stage, and the third-party headers named here.
-ADAPTERS = {"sodium": r"sodium\.h", "mpi": r"mpi\.h", "eigen": r"(unsupported/)?Eigen/\w+"}
+ADAPTERS = {"sodium": r"sodium\.h", "mpi": r"mpi\.h", "eigen": r"(unsupported/)?Eigen/\w+",
+            "cuda": r"(cuda_runtime|cublas_v2|nccl|mpi)\.h"}
 # The only headers that may ask the system anything.
 PLATFORM = {"dpopt/core/platform.hpp": r"unistd\.h",
             "dpopt/checkpoint/file.hpp": r"(fcntl|unistd|sys/file)\.h"}
 # Headers of the component dpopt::dpopt: core and sodium together.
 UMBRELLA = ["dpopt/dpopt.hpp", "dpopt/dp_optimizer/per_layer_optimizers.hpp"]
-COMPONENTS = ["core", "sodium", "dpopt", "mpi", "eigen"]
+COMPONENTS = ["core", "sodium", "dpopt", "mpi", "eigen", "cuda"]
 
 INCLUDE = re.compile(r'^[ \t]*#[ \t]*include[ \t]*([<"])([^>"]+)[>"]', re.MULTILINE)
 # Folders under tests/ that are no stage: what lies in them has rules of its own.
@@ -28,7 +29,8 @@ SPECIAL_TESTS = {"support", "golden", "golden_opacus", "mpi", "mpi_golden", "ope
 def headers(root):
     """Every public header as the path that a program includes, sorted."""
     base = Path(root) / "include"
-    return sorted(path.relative_to(base).as_posix() for path in base.rglob("*.hpp"))
+    return sorted(path.relative_to(base).as_posix() for ending in ("hpp", "cuh")
+                  for path in base.rglob(f"*.{ending}"))
 
 
 def component(header):
