@@ -93,6 +93,39 @@ BENCHMARK(per_layer_grid)->Name("per_layer to integer grid/ours")->Arg(1024);
 BENCHMARK(raw)->Name("per_layer to integer grid/raw:one pass in float")->Arg(1024);
 BENCHMARK(flat_float)->Name("flat over 16 parameters/ours")->Arg(1024)->Arg(65536);
 BENCHMARK(raw)->Name("flat over 16 parameters/raw:one pass, one parameter")->Arg(1024)->Arg(65536);
+/// What `parameters` of 64 numbers cost against one of as many: 256 samples, per layer or together. In cache for 4
+/// parameters, from memory for 200.
+template <class Clipper>
+void tiny_parameters(benchmark::State& state, isize parameters, isize each) {
+  constexpr isize samples = 256;
+  const isize total_numbers = parameters * each * samples;
+  const std::vector<float> data(static_cast<std::size_t>(total_numbers), 0.5F);
+  std::vector<dpopt::parameter_info> infos(static_cast<std::size_t>(parameters), {"p", each});
+  std::vector<isize> offsets;
+  for (isize p = 0; p < parameters; ++p) offsets.push_back(p * each);
+  dpopt::contributions<Clipper, dpopt::running_sum<float>> c(Clipper{1.0}, {});
+  c.bind(infos, offsets);
+  for (auto _ : state) {
+    c.begin({.samples = samples});
+    for (isize p = 0; p < parameters; ++p)
+      c.add(p, dpopt::materialized(data.data() + p * samples * each, samples, each), [](isize) {});
+    benchmark::ClobberMemory();
+  }
+  state.SetBytesProcessed(state.iterations() * total_numbers * static_cast<isize>(sizeof(float)));
+}
+template <class Clipper>
+void many_tiny(benchmark::State& state) {
+  tiny_parameters<Clipper>(state, state.range(0), 64);
+}
+template <class Clipper>
+void one_large(benchmark::State& state) {
+  tiny_parameters<Clipper>(state, 1, 64 * state.range(0));
+}
+
+BENCHMARK(many_tiny<dpopt::per_layer>)->Name("vectors of 64, per layer/ours")->Arg(4)->Arg(200);
+BENCHMARK(one_large<dpopt::per_layer>)->Name("vectors of 64, per layer/raw:one vector as long as all")->Arg(4)->Arg(200);
+BENCHMARK(many_tiny<dpopt::flat>)->Name("vectors of 64, flat/ours")->Arg(4)->Arg(200);
+BENCHMARK(one_large<dpopt::flat>)->Name("vectors of 64, flat/raw:one vector as long as all")->Arg(4)->Arg(200);
 BENCHMARK(bandwidth<true>)->Name("bandwidth, row and KiB/ours")->ArgsProduct({{64, 1024, 16384, 65536}, {512, 262144}});
 BENCHMARK(bandwidth<false>)
     ->Name("bandwidth, row and KiB/raw:sum of the numbers")

@@ -2,14 +2,16 @@
 // SPDX-License-Identifier: Apache-2.0
 /// @file
 /// Question: what does correlated noise cost a number, against independent noise of the same base? And for a banded
-/// inverse: is it quicker to draw the past again ("ours") or to keep it ("raw:stored")? 1 Mi floats a release, added in
-/// the tiles of the release; `kept_MB` is what the strategy holds.
+/// inverse: is it quicker to draw the past again ("ours") or to keep it ("raw:stored")? And what does Honaker's tree
+/// cost over the plain one, whose noise has twice the variance? 1 Mi floats a release, added in the tiles of the
+/// release; `kept_MB` is what the strategy holds.
 #include "dpopt/dp_optimizer/release.hpp"
 #include "dpopt/noise/banded.hpp"
 #include "dpopt/noise/banded_inverse.hpp"
 #include "dpopt/noise/blt.hpp"
 #include "dpopt/noise/correlated.hpp"
 #include "dpopt/noise/counter_gaussian.hpp"
+#include "dpopt/noise/honaker_tree.hpp"
 #include "dpopt/noise/tree.hpp"
 #include "dpopt/sodium/secure_gaussian.hpp"
 
@@ -47,9 +49,11 @@ void independent(benchmark::State& state) {
 
 template <class Base, class Strategy>
 void releases(benchmark::State& state, Strategy strategy, isize past) {
+  const auto plan = dpopt::run_plan::once(1 << 20);
+  strategy.validate(plan);
   double vectors = 0;
   if constexpr (requires { strategy.vectors(); }) vectors = static_cast<double>(strategy.vectors());
-  dpopt::correlated noise(Base{.noise_multiplier = 1}, std::move(strategy), dpopt::run_plan::once(1 << 20));
+  dpopt::correlated noise(Base{.noise_multiplier = 1}, std::move(strategy), plan);
   noise.validate();
   noise.draw_secret();
   noise.bind(std::array<isize, 1>{count}, 0);
@@ -86,6 +90,15 @@ template <class Base>
 void nodes(benchmark::State& s) {
   releases<Base>(s, dpopt::tree(), 32);
 }
+constexpr std::uint64_t tree_size = 1024; // of the run of a tree
+template <class Base>
+void honaker_nodes(benchmark::State& s) {
+  releases<Base>(s, dpopt::honaker_tree<float>(tree_size), 32);
+}
+template <class Base>
+void small_nodes(benchmark::State& s) {
+  releases<Base>(s, dpopt::tree(tree_size), 32);
+}
 
 using counter = dpopt::counter_gaussian;
 using secure = dpopt::secure_gaussian;
@@ -101,6 +114,8 @@ BENCHMARK(buffers<counter>)->Name("blt/ours")->ArgName("buffers")->Arg(2)->Arg(4
 BENCHMARK(independent<counter>)->Name("blt/raw:independent")->ArgName("buffers")->Arg(2)->Arg(4);
 BENCHMARK(nodes<counter>)->Name("tree/ours");
 BENCHMARK(independent<counter>)->Name("tree/raw:independent");
+BENCHMARK(honaker_nodes<counter>)->Name("honaker_tree/ours");
+BENCHMARK(small_nodes<counter>)->Name("honaker_tree/raw:tree");
 BENCHMARK(drawn_again<secure>)->Name("secure banded_inverse/ours")->Apply(narrow);
 BENCHMARK(stored<secure>)->Name("secure banded_inverse/raw:stored")->Apply(narrow);
 

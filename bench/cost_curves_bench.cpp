@@ -2,21 +2,24 @@
 // SPDX-License-Identifier: Apache-2.0
 /// @file
 /// Question: how does the time of a whole private step (clip, sum, noise, SGD) grow with the number of samples B, the
-/// size P of a parameter and the number K of parameters? The figure is the exponent of a power law fitted to three
-/// decades, beside 1, which is linear; "steepest decade" is the largest exponent between two neighbouring sizes.
+/// size P of a parameter, the number K of parameters and the number T of a sample's positions? The figure is the
+/// exponent of a power law fitted to three decades, beside 1, which is linear; "steepest decade" is the largest
+/// exponent between two neighbouring sizes. A smoke run (DPOPT_BENCH_QUICK) leaves the largest size out.
 #include "dpopt/accounting/no_accountant.hpp"
 #include "dpopt/clipping/flat.hpp"
 #include "dpopt/clipping/per_layer.hpp"
 #include "dpopt/dp_optimizer/dp_optimizer.hpp"
+#include "dpopt/gradients/linear_sequence.hpp"
 #include "dpopt/gradients/linear_weight.hpp"
 #include "dpopt/gradients/materialized.hpp"
 
 #include <benchmark/benchmark.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <cstddef>
+#include <cstdlib>
+#include <ctime>
 #include <span>
 #include <string>
 #include <vector>
@@ -27,17 +30,21 @@ using dpopt::isize;
 
 struct sizes {
   isize batch, inputs, outputs, parameters; ///< each parameter has inputs x outputs numbers
+  isize positions = 1;
 };
+
+enum class gradients { materialized, factored, sequence };
 
 [[nodiscard]] std::vector<float> numbers(isize n) { return std::vector<float>(static_cast<std::size_t>(n), 0.01F); }
 
-/// Seconds of the fastest of some steps.
-template <class Clipper, bool Factored>
+/// Seconds a step, the best of some runs.
+template <class Clipper, gradients How>
 double seconds(const sizes& s) {
   const isize each = s.inputs * s.outputs;
   std::vector<float> values = numbers(each * s.parameters);
-  const std::vector<float> a = numbers(s.batch * s.inputs), e = numbers(s.batch * s.outputs);
-  const std::vector<float> rows = numbers(Factored ? 0 : s.batch * each * s.parameters);
+  const std::vector<float> a = numbers(s.batch * s.positions * s.inputs);
+  const std::vector<float> e = numbers(s.batch * s.positions * s.outputs);
+  const std::vector<float> rows = numbers(How == gradients::materialized ? s.batch * each * s.parameters : 0);
   std::vector<std::string> names;
   for (isize p = 0; p < s.parameters; ++p) names.push_back("p" + std::to_string(p));
   std::vector<dpopt::parameter_view<float>> views;
@@ -51,20 +58,24 @@ double seconds(const sizes& s) {
   const auto step = [&] {
     opt.begin({.samples = s.batch});
     for (isize p = s.parameters - 1; p >= 0; --p)
-      if constexpr (Factored)
+      if constexpr (How == gradients::factored)
         opt.gradient_ready(p, dpopt::linear_weight<float>{a.data(), e.data(), s.batch, s.inputs, s.outputs});
+      else if constexpr (How == gradients::sequence)
+        opt.gradient_ready(
+            p, dpopt::linear_sequence<float>{a.data(), e.data(), s.batch, s.positions, s.inputs, s.outputs});
       else opt.gradient_ready(p, dpopt::materialized(rows.data() + p * s.batch * each, s.batch, each));
     opt.step();
   };
+  const auto taken = [&](int steps) { // processor time: other programs' share of a busy machine does not count
+    const std::clock_t start = std::clock();
+    for (int k = 0; k < steps; ++k) step();
+    return static_cast<double>(std::clock() - start) / static_cast<double>(CLOCKS_PER_SEC);
+  };
   step();
-  double fastest = 1e9, all = 0;
-  for (int turn = 0; turn < 3 || (turn < 200 && all < 0.02); ++turn) {
-    const auto start = std::chrono::steady_clock::now();
-    step();
-    const std::chrono::duration<double> taken = std::chrono::steady_clock::now() - start;
-    fastest = std::min(fastest, taken.count());
-    all += taken.count();
-  }
+  int steps = 1;
+  while (taken(steps) < 2e-3) steps *= 2; // the clock counts microseconds
+  double fastest = 1e9;
+  for (int turn = 0; turn < 5; ++turn) fastest = std::min(fastest, taken(steps) / steps);
   return fastest;
 }
 
@@ -85,13 +96,14 @@ double seconds(const sizes& s) {
   return most;
 }
 
-template <class Clipper, bool Factored>
-void curve(const std::string& question, const std::vector<sizes>& points) {
+template <class Clipper, gradients How>
+void curve(const std::string& question, std::vector<sizes> points) {
+  if (std::getenv("DPOPT_BENCH_QUICK") != nullptr) points.pop_back();
   const auto figure = [&points](auto exponent) {
     return [points, exponent](benchmark::State& state) {
       for (auto _ : state) {
         std::vector<double> logs;
-        for (const sizes& s : points) logs.push_back(std::log10(seconds<Clipper, Factored>(s)));
+        for (const sizes& s : points) logs.push_back(std::log10(seconds<Clipper, How>(s)));
         state.counters["exponent"] = exponent(logs);
       }
     };
@@ -110,17 +122,21 @@ void curve(const std::string& question, const std::vector<sizes>& points) {
 [[maybe_unused]] const bool registered = [] {
   using dpopt::flat;
   using dpopt::per_layer;
-  curve<per_layer, false>("B 10 to 10000, materialized",
-                          {{10, 32, 32, 1}, {100, 32, 32, 1}, {1000, 32, 32, 1}, {10000, 32, 32, 1}});
-  curve<per_layer, true>("B 10 to 10000, factored",
-                         {{10, 32, 32, 1}, {100, 32, 32, 1}, {1000, 32, 32, 1}, {10000, 32, 32, 1}});
-  curve<per_layer, false>("P 1e3 to 1e6, materialized",
-                          {{16, 32, 32, 1}, {16, 100, 100, 1}, {16, 316, 316, 1}, {16, 1000, 1000, 1}});
-  curve<per_layer, true>("P 1e3 to 1e6, factored",
-                         {{16, 32, 32, 1}, {16, 100, 100, 1}, {16, 316, 316, 1}, {16, 1000, 1000, 1}});
-  curve<per_layer, false>("K 10 to 10000, per layer",
-                          {{16, 8, 8, 10}, {16, 8, 8, 100}, {16, 8, 8, 1000}, {16, 8, 8, 10000}});
-  curve<flat, false>("K 10 to 10000, flat", {{16, 8, 8, 10}, {16, 8, 8, 100}, {16, 8, 8, 1000}, {16, 8, 8, 10000}});
+  curve<per_layer, gradients::materialized>("B 10 to 10000, materialized",
+                                            {{10, 32, 32, 1}, {100, 32, 32, 1}, {1000, 32, 32, 1}, {10000, 32, 32, 1}});
+  curve<per_layer, gradients::factored>("B 10 to 10000, factored",
+                                        {{10, 32, 32, 1}, {100, 32, 32, 1}, {1000, 32, 32, 1}, {10000, 32, 32, 1}});
+  curve<per_layer, gradients::materialized>(
+      "P 1e3 to 1e6, materialized", {{16, 32, 32, 1}, {16, 100, 100, 1}, {16, 316, 316, 1}, {16, 1000, 1000, 1}});
+  curve<per_layer, gradients::factored>("P 1e3 to 1e6, factored",
+                                        {{16, 32, 32, 1}, {16, 100, 100, 1}, {16, 316, 316, 1}, {16, 1000, 1000, 1}});
+  curve<per_layer, gradients::materialized>("K 10 to 10000, per layer",
+                                            {{16, 8, 8, 10}, {16, 8, 8, 100}, {16, 8, 8, 1000}, {16, 8, 8, 10000}});
+  curve<flat, gradients::materialized>("K 10 to 10000, flat",
+                                       {{16, 8, 8, 10}, {16, 8, 8, 100}, {16, 8, 8, 1000}, {16, 8, 8, 10000}});
+  for (const isize d : {64, 256})
+    curve<per_layer, gradients::sequence>("T 1 to 1000, " + std::to_string(d) + " x " + std::to_string(d),
+                                          {{8, d, d, 1, 1}, {8, d, d, 1, 10}, {8, d, d, 1, 100}, {8, d, d, 1, 1000}});
   return true;
 }();
 

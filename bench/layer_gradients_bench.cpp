@@ -155,6 +155,39 @@ void convolution_raw(benchmark::State& state) {
   }
 }
 
+// ---- depthwise convolutions 3 x 3, in batches of 8: as many groups as channels
+// -------------------------------------------
+
+images depthwise(benchmark::State& state) {
+  images m(state.range(0), state.range(1));
+  m.g.groups = m.g.input_channels;
+  return m;
+}
+
+void depthwise_ours(benchmark::State& state) {
+  const images m = depthwise(state);
+  both_questions(state, dpopt::convolution_weight<float>(m.a.data(), m.e.data(), 8, m.g));
+}
+
+void depthwise_raw(benchmark::State& state) {
+  images m = depthwise(state);
+  const isize channels = state.range(0), size = state.range(1), pixels = size * size;
+  for (auto _ : state) {
+    for (isize c = 0; c < 8 * channels; ++c)
+      for (isize k = 0; k < 9; ++k) {
+        const isize y0 = k / 3 - 1, x0 = k % 3 - 1;
+        const float* const a = m.a.data() + c * pixels + y0 * size + x0;
+        const float* const e = m.e.data() + c * pixels;
+        float sum = 0;
+        for (isize y = std::max<isize>(0, -y0); y < std::min(size, size - y0); ++y)
+          for (isize x = std::max<isize>(0, -x0); x < std::min(size, size - x0); ++x)
+            sum += e[y * size + x] * a[y * size + x];
+        m.out[static_cast<std::size_t>(c % channels * 9 + k)] += sum;
+      }
+    benchmark::ClobberMemory();
+  }
+}
+
 BENCHMARK(embedding_ours)->Name("embedding step/ours")->Arg(50000)->Arg(100);
 BENCHMARK(embedding_raw)->Name("embedding step/raw:plain batch gradient")->Arg(50000)->Arg(100);
 BENCHMARK(bias_ours)->Name("bias step/ours");
@@ -164,6 +197,12 @@ BENCHMARK(normalization_raw)->Name("normalization step/raw:plain batch gradient"
 BENCHMARK(convolution_ours)->Name("convolution step/ours")->Args({32, 28})->Args({64, 14})->Args({256, 7});
 BENCHMARK(convolution_raw)
     ->Name("convolution step/raw:plain batch gradient")
+    ->Args({32, 28})
+    ->Args({64, 14})
+    ->Args({256, 7});
+BENCHMARK(depthwise_ours)->Name("depthwise step/ours")->Args({32, 28})->Args({64, 14})->Args({256, 7});
+BENCHMARK(depthwise_raw)
+    ->Name("depthwise step/raw:plain batch gradient")
     ->Args({32, 28})
     ->Args({64, 14})
     ->Args({256, 7});

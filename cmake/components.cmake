@@ -45,6 +45,6 @@ function(dpopt_install_package)
   write_basic_package_version_file("${PROJECT_BINARY_DIR}/dpoptConfigVersion.cmake" COMPATIBILITY SameMinorVersion
                                    ARCH_INDEPENDENT)
   install(FILES "${PROJECT_BINARY_DIR}/dpoptConfig.cmake" "${PROJECT_BINARY_DIR}/dpoptConfigVersion.cmake"
-          DESTINATION "${to}")
+                "${PROJECT_SOURCE_DIR}/cmake/cblas.cmake" DESTINATION "${to}")
   install(FILES "${PROJECT_SOURCE_DIR}/LICENSE" DESTINATION "${CMAKE_INSTALL_DOCDIR}")
 endfunction()

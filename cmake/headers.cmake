@@ -52,13 +52,16 @@ set(dpopt_core_headers
     dpopt/communication/threads.hpp
     dpopt/communication/wire.hpp
     dpopt/core/batch_size.hpp
+    dpopt/core/entropy.hpp
     dpopt/core/error.hpp
     dpopt/core/parallel.hpp
     dpopt/core/platform.hpp
     dpopt/core/portable_functions.hpp
     dpopt/core/schedules.hpp
+    dpopt/core/square_sums.hpp
     dpopt/core/types.hpp
     dpopt/core/vector_dispatch.hpp
+    dpopt/core/vector_operations.hpp
     dpopt/core/workspace.hpp
     dpopt/dp_optimizer/base_adaptor.hpp
     dpopt/dp_optimizer/batch_state.hpp
@@ -86,8 +89,10 @@ set(dpopt_core_headers
     dpopt/gradients/per_sample_gradients.hpp
     dpopt/gradients/preconditioned.hpp
     dpopt/gradients/product.hpp
+    dpopt/gradients/row_norms.hpp
     dpopt/gradients/sample_tiles.hpp
     dpopt/gradients/sequence_norm.hpp
+    dpopt/gradients/stride_check.hpp
     dpopt/gradients/tied.hpp
     dpopt/gradients/tied_embedding.hpp
     dpopt/gradients/token_check.hpp
@@ -108,6 +113,7 @@ set(dpopt_core_headers
     dpopt/noise/noise_mechanism.hpp
     dpopt/noise/normal_tiles.hpp
     dpopt/noise/philox.hpp
+    dpopt/noise/philox_vectors.hpp
     dpopt/noise/placement.hpp
     dpopt/noise/portable_math.hpp
     dpopt/noise/run_plan.hpp
@@ -163,5 +169,53 @@ set(dpopt_eigen_headers
     dpopt/eigen/eigen.hpp
     dpopt/eigen/eigen_product.hpp)
 
+set(dpopt_blas_headers
+    dpopt/blas/blas_product.hpp)
+
 set(dpopt_cuda_headers
-    dpopt/cuda/dialect.cuh)
+    dpopt/cuda/accumulators.hpp
+    dpopt/cuda/add_integers.cuh
+    dpopt/cuda/clip_factors.cuh
+    dpopt/cuda/cublas_product.cuh
+    dpopt/cuda/cuda_api.cuh
+    dpopt/cuda/cuda_mpi.cuh
+    dpopt/cuda/device_api.hpp
+    dpopt/cuda/device_communicator.hpp
+    dpopt/cuda/device_composition.hpp
+    dpopt/cuda/device_contributions.cuh
+    dpopt/cuda/device_error.hpp
+    dpopt/cuda/device_gradients.hpp
+    dpopt/cuda/device_release.cuh
+    dpopt/cuda/device_vector.hpp
+    dpopt/cuda/device_work.hpp
+    dpopt/cuda/dialect.cuh
+    dpopt/cuda/dp_optimizer.cuh
+    dpopt/cuda/drawn_noise.hpp
+    dpopt/cuda/element_updates.hpp
+    dpopt/cuda/embedding.cuh
+    dpopt/cuda/embedding_source.cuh
+    dpopt/cuda/fused_release.cuh
+    dpopt/cuda/gaussian_noise.cuh
+    dpopt/cuda/gaussian_stream.hpp
+    dpopt/cuda/grid_sum.cuh
+    dpopt/cuda/host_noise.cuh
+    dpopt/cuda/lane_access.cuh
+    dpopt/cuda/linear_norms.cuh
+    dpopt/cuda/linear_source.cuh
+    dpopt/cuda/materialized_source.cuh
+    dpopt/cuda/nccl.cuh
+    dpopt/cuda/noise_tiles.cuh
+    dpopt/cuda/observed_norms.hpp
+    dpopt/cuda/parameter_view.hpp
+    dpopt/cuda/reduce.cuh
+    dpopt/cuda/release_once.cuh
+    dpopt/cuda/release_terms.hpp
+    dpopt/cuda/row_norms.cuh
+    dpopt/cuda/rows.cuh
+    dpopt/cuda/scaled_rows.cuh
+    dpopt/cuda/sequence_norms.cuh
+    dpopt/cuda/squared_norm.cuh
+    dpopt/cuda/staged.hpp
+    dpopt/cuda/tensor_chunks.hpp
+    dpopt/cuda/vector_load.cuh
+    dpopt/cuda/weighted_sum.cuh)

@@ -1,42 +1,57 @@
 // SPDX-FileCopyrightText: The dpopt authors
 // SPDX-License-Identifier: Apache-2.0
 /// @file
-/// The steps of bench/support/*mlp.hpp for e2e.py: make one, run it, free it.
-#include "support/private_mlp.hpp"
+/// The steps of the networks in bench/support for e2e.py: make one, run it, free it.
+#include "support/cnn.hpp"
+#include "support/mlp.hpp"
+#include "support/private_sgd.hpp"
+#include "support/transformer.hpp"
 
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <type_traits>
 #include <vector>
 
-namespace {
-
 struct trainer {
-  explicit trainer(const bench::shape& s) : model(s) {}
-  bench::mlp model;
   std::function<void()> step;
 };
 
-template <class T>
-void take_steps_of(trainer& t) {
-  const auto one = std::make_shared<T>(t.model);
-  if constexpr (requires { one->step(0.01F); }) t.step = [one] { one->step(0.01F); };
-  else t.step = [one] { one->step(); };
+namespace {
+
+template <class Network>
+trainer* make(const typename Network::shape& s, std::int64_t kind) {
+  const auto network = std::make_shared<Network>(s);
+  const auto stepping = [&]<class T>(std::type_identity<T>) -> std::function<void()> {
+    const auto one = std::make_shared<T>(*network);
+    if constexpr (requires { one->step(0.01F); }) return [one, network] { one->step(0.01F); };
+    else return [one, network] { one->step(); };
+  };
+  using bench::factored_by_default, bench::materialized, bench::private_sgd, dpopt::flat, dpopt::per_layer;
+  const auto t = [&] {
+    if (kind == 0) return stepping(std::type_identity<bench::plain_sgd<Network>>());
+    if (kind == 1) return stepping(std::type_identity<private_sgd<Network, factored_by_default, per_layer>>());
+    if (kind == 2) return stepping(std::type_identity<private_sgd<Network, factored_by_default, flat>>());
+    if (kind == 3) return stepping(std::type_identity<private_sgd<Network, materialized, per_layer>>());
+    return stepping(std::type_identity<private_sgd<Network, materialized, flat>>());
+  }();
+  return new trainer{t};
 }
 
 } // namespace
 
+// kind: 0 plain; 1, 2 factored per layer, flat; 3, 4 materialized per layer, flat.
 extern "C" {
 
-/// kind: 0 plain; 1, 2 factored per layer, flat; 3, 4 materialized per layer, flat.
-trainer* dpopt_make(const std::int64_t* widths, std::int64_t count, std::int64_t batch, std::int64_t kind) {
-  auto t = std::make_unique<trainer>(bench::shape{std::vector<bench::isize>(widths, widths + count), batch});
-  if (kind == 0) take_steps_of<bench::plain_sgd>(*t);
-  if (kind == 1) take_steps_of<bench::private_sgd<bench::factored, dpopt::per_layer>>(*t);
-  if (kind == 2) take_steps_of<bench::private_sgd<bench::factored, dpopt::flat>>(*t);
-  if (kind == 3) take_steps_of<bench::private_sgd<bench::materialized, dpopt::per_layer>>(*t);
-  if (kind == 4) take_steps_of<bench::private_sgd<bench::materialized, dpopt::flat>>(*t);
-  return t.release();
+trainer* dpopt_make_mlp(const std::int64_t* widths, std::int64_t count, std::int64_t batch, std::int64_t kind) {
+  return make<bench::mlp>({std::vector<bench::isize>(widths, widths + count), batch}, kind);
+}
+trainer* dpopt_make_cnn(std::int64_t side, std::int64_t batch, std::int64_t kind) {
+  return make<bench::cnn>({static_cast<std::int32_t>(side), batch}, kind);
+}
+trainer* dpopt_make_transformer(std::int64_t layers, std::int64_t width, std::int64_t heads, std::int64_t positions,
+                                std::int64_t batch, std::int64_t kind) {
+  return make<bench::transformer>({layers, width, heads, positions, batch}, kind);
 }
 void dpopt_step(trainer* t) { t->step(); }
 void dpopt_free(trainer* t) { delete t; }

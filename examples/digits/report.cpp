@@ -63,6 +63,7 @@ ordered_json settings(const options& o, const run_facts& f) {
           {"learning_rate", o.learning_rate},
           {"hidden", o.hidden},
           {"init_seed", o.init_seed},
+          {"materialized", o.materialized},
           {"secure_mode", o.secure_mode},
           {"train_images", f.train_images},
           {"held_out_images", f.held_out_images},
@@ -152,6 +153,7 @@ void report::print_table(double seconds, const std::string& plot_problem) const 
                                  " epochs), rate " + text("%g", options_.rate) + " of " +
                                  std::to_string(facts_.train_images) + " images");
   rows.emplace_back("parameters", std::to_string(facts_.parameters));
+  rows.emplace_back("gradients", options_.materialized ? "written out for each image" : "factored");
   rows.emplace_back("ranks", std::to_string(facts_.ranks));
   rows.emplace_back("seconds", text("%.2f", seconds));
   if (!options_.output.empty()) {

@@ -1,12 +1,14 @@
 // SPDX-FileCopyrightText: The dpopt authors
 // SPDX-License-Identifier: Apache-2.0
 /// @file
-/// The whole library except its components (dpopt::mpi, dpopt::eigen), as a table of contents in the order of the data.
+/// The whole library except its components (dpopt::mpi, dpopt::eigen, dpopt::blas), as a table of contents in the order
+/// of the data.
 /// Include single headers instead where compile time matters; every header stands alone.
 #pragma once
 
 // What everything uses.
 #include "dpopt/core/batch_size.hpp" // defines: batch_size, per_rank, across_ranks
+#include "dpopt/core/entropy.hpp"    // defines: EntropySource, system_entropy
 #include "dpopt/core/error.hpp"      // defines: error, invalid_argument, state_error, rank_error, ...
 #include "dpopt/core/parallel.hpp"   // defines: parallel_pieces
 #include "dpopt/core/schedules.hpp"  // defines: exponential_decay, step_decay, cosine_decay, lambda_schedule
@@ -36,8 +38,10 @@
 #include "dpopt/gradients/per_sample_gradients.hpp" // defines: PerSampleGradients, SampleAccess, CheckedSource
 #include "dpopt/gradients/preconditioned.hpp"       // defines: preconditioned
 #include "dpopt/gradients/product.hpp"              // defines: MatrixProduct, portable_product
+#include "dpopt/gradients/row_norms.hpp"            // defines: add_row_norms
 #include "dpopt/gradients/sample_tiles.hpp"         // defines: sample_tile
 #include "dpopt/gradients/sequence_norm.hpp"        // defines: norms of linear_sequence
+#include "dpopt/gradients/stride_check.hpp"         // defines: checks of strides
 #include "dpopt/gradients/tied.hpp"                 // defines: tied
 #include "dpopt/gradients/tied_embedding.hpp"       // defines: tied_embedding
 #include "dpopt/gradients/units.hpp"                // defines: units, averaged_views

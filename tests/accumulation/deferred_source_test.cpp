@@ -110,11 +110,11 @@ TEST_CASE("it works on an integer grid as well") {
 }
 
 TEST_CASE("a source may fill the whole inline room, and copies are apart") {
-  constant_source<16> source{};
+  constant_source<24> source{};
   STATIC_REQUIRE(sizeof source == source_capacity);
-  source.values[15] = 2;
+  source.values[23] = 2;
   const deferred_source<sum_of_doubles> first(source);
-  source.values[15] = 100;
+  source.values[23] = 100;
   deferred_source<sum_of_doubles> second(source);
   const deferred_source<sum_of_doubles> third = second;
   second = {};
@@ -128,9 +128,9 @@ TEST_CASE("a source may fill the whole inline room, and copies are apart") {
 }
 
 TEST_CASE("what does not fit is refused when compiling") {
-  STATIC_REQUIRE(std::is_constructible_v<deferred_source<sum_of_doubles>, constant_source<16>>);
-  STATIC_REQUIRE_FALSE(std::is_constructible_v<deferred_source<sum_of_doubles>, constant_source<17>>); // 136 bytes
+  STATIC_REQUIRE(std::is_constructible_v<deferred_source<sum_of_doubles>, constant_source<24>>);
+  STATIC_REQUIRE_FALSE(std::is_constructible_v<deferred_source<sum_of_doubles>, constant_source<25>>); // 200 bytes
   STATIC_REQUIRE_FALSE(std::is_constructible_v<deferred_source<sum_of_doubles>, over_aligned>);        // 32 bytes
   STATIC_REQUIRE_FALSE(std::is_constructible_v<deferred_source<sum_of_doubles>, std::vector<double>>); // no source
-  STATIC_REQUIRE_FALSE(std::is_constructible_v<deferred_source<integer_grid>, constant_source<16>>);   // no copy_sample
+  STATIC_REQUIRE_FALSE(std::is_constructible_v<deferred_source<integer_grid>, constant_source<24>>);   // no copy_sample
 }

@@ -11,9 +11,11 @@
 #include "support/catch.hpp"
 #include "support/random_numbers.hpp"
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdlib>
 #include <new>
+#include <span>
 #include <vector>
 
 namespace {
@@ -72,20 +74,22 @@ struct layer {
   }
 };
 
-/// How often each of three steps after the first calls operator new.
+template <class Optimizer, class Source>
+void step(Optimizer& opt, const layer& l, const Source& weight) {
+  for (const bool last : {false, true}) { // in two microbatches
+    opt.begin({.samples = batch, .last = last, .ends_batch = last});
+    opt.gradient_ready(1, materialized<float>(l.derivatives.data(), batch, outputs));
+    opt.gradient_ready(0, weight);
+  }
+  opt.step();
+}
+
+/// How often three steps after the first call operator new.
 template <class Optimizer, class Source>
 std::size_t allocations_after_the_first_step(Optimizer& opt, const layer& l, const Source& weight) {
-  const auto step = [&] {
-    for (const bool last : {false, true}) { // in two microbatches
-      opt.begin({.samples = batch, .last = last, .ends_batch = last});
-      opt.gradient_ready(1, materialized<float>(l.derivatives.data(), batch, outputs));
-      opt.gradient_ready(0, weight);
-    }
-    opt.step();
-  };
-  step();
+  step(opt, l, weight);
   const std::size_t before = allocations;
-  for (int i = 0; i < 3; ++i) step();
+  for (int i = 0; i < 3; ++i) step(opt, l, weight);
   return allocations - before;
 }
 
@@ -98,13 +102,6 @@ TEST_CASE("this program counts what operator new hands out") {
   CHECK(numbers.size() == 100);
 }
 
-TEST_CASE("no step after the first allocates: factored gradients clipped together") {
-  layer l;
-  dp_optimizer opt(l.views(), dp_options{}, flat{1.0}, adam{}, counter_gaussian{.noise_multiplier = 1.0},
-                   expected_batch{20});
-  CHECK(allocations_after_the_first_step(opt, l, l.factored()) == 0);
-}
-
 TEST_CASE("no step after the first allocates: materialized gradients clipped layer by layer") {
   layer l;
   dp_optimizer opt(l.views(), dp_options{}, per_layer{1.0}, sgd{}, counter_gaussian{.noise_multiplier = 1.0},
@@ -112,26 +109,31 @@ TEST_CASE("no step after the first allocates: materialized gradients clipped lay
   CHECK(allocations_after_the_first_step(opt, l, l.materialized_weight()) == 0);
 }
 
-TEST_CASE("scratch memory can be asked for its size and given by the user, and then comes from nowhere else") {
-  layer l;
-  const auto use = [&](workspace& scratch) {
-    const workspace::scope scope(scratch);
-    std::vector<float> sum(static_cast<std::size_t>(inputs * outputs), 0.0F);
-    const std::vector<double> factors(static_cast<std::size_t>(batch), 0.5);
-    const std::size_t before = allocations;
-    l.factored().add_weighted_sum({0, batch}, factors.data(), sum.data(), scratch);
-    return allocations - before;
+TEST_CASE("no step after the first allocates, and scratch memory may be the user's: factored, clipped together") {
+  const auto make = [](layer& l) {
+    return dp_optimizer(l.views(), dp_options{}, flat{1.0}, adam{},
+                        counter_gaussian{.noise_multiplier = 1.0, .seed = 3}, expected_batch{20});
   };
-  workspace first;
-  CHECK(first.bytes() == 0);
-  CHECK(use(first) > 0);
-  const isize needed = first.bytes();
+  layer l;
+  auto opt = make(l);
+  CHECK(opt.workspace_bytes() == 0);
+  CHECK(allocations_after_the_first_step(opt, l, l.factored()) == 0);
+  const isize needed = opt.workspace_bytes();
   CHECK(needed > 0);
-  CHECK(use(first) == 0);
-  CHECK(first.bytes() == needed);
 
-  std::vector<std::byte> memory(static_cast<std::size_t>(needed));
-  workspace lent(memory);
-  CHECK(use(lent) == 0);
-  CHECK(lent.bytes() == needed);
+  std::vector<std::byte> memory(static_cast<std::size_t>(needed), std::byte{7});
+  layer other;
+  auto given = make(other);
+  given.use_workspace(memory); // before the first step, by the size of an earlier run
+  CHECK(allocations_after_the_first_step(given, other, other.factored()) == 0);
+  CHECK(given.workspace_bytes() == needed);
+  CHECK(std::ranges::any_of(memory, [](std::byte b) { return b != std::byte{7}; })); // it was used
+  CHECK(other.w == l.w);
+
+  CHECK_THROWS_WITH(given.use_workspace(std::span(memory).first(100)),
+                    message("use_workspace: 100 bytes were given, the steps so far needed ", needed, "; give that many"));
+  given.use_workspace({});
+  step(given, other, other.factored());
+  step(opt, l, l.factored());
+  CHECK(other.w == l.w);
 }

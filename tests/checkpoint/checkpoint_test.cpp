@@ -13,8 +13,10 @@
 #include "dpopt/noise/scheduled_multiplier.hpp"
 #include "dpopt/optimizers/adam.hpp"
 #include "dpopt/sampling/poisson.hpp"
+#include "dpopt/sodium/seed_gaussian.hpp"
 #include "support/probes.hpp"
 #include "support/ranks.hpp"
+#include "support/recording_noise.hpp"
 #include "support/temporary_file.hpp"
 
 #include <cstddef>
@@ -48,6 +50,19 @@ struct learning_run {
       : opt(model.views(), dp_options{},
             adaptive{per_layer{{0.5, 0.7, 0.9}}, {.count_noise_std = 8, .expected_batch_size = per_rank(3)}},
             std::move(noise), adam{.learning_rate = 0.1}, ledgered{ledger_path}, expected_batch{per_rank(3)}) {}
+};
+
+/// A user's mechanism that knows no fresh incarnation.
+struct once_seeded {
+  using role = roles::noise;
+  static constexpr bool addressable = true;
+  counter_gaussian inner;
+  [[nodiscard]] double multiplier() const { return inner.multiplier(); }
+  void validate() const { inner.validate(); }
+  void draw_secret() { inner.draw_secret(); }
+  [[nodiscard]] std::span<std::byte> secret() { return inner.secret(); }
+  [[nodiscard]] bool reproducible() const { return true; }
+  void add(const address& where, double std, double* x, isize count) const { inner.add(where, std, x, count); }
 };
 
 template <class Opt>
@@ -164,6 +179,100 @@ TEST_CASE("Without a ledger noise is always fresh, and what was spent is what th
   CHECK(second->epsilon(1e-5) == first->epsilon(1e-5));
   CHECK(two.values() != one.values());
   CHECK(two.values() != three.values()); // two branches of one record share no noise either
+}
+
+TEST_CASE("A record goes on with the same momentum, whether it or the run that takes it over keeps the buffer") {
+  struct run {
+    small_model model;
+    dp_optimizer<double, flat, counter_gaussian, unscaled> opt{model.views(), dp_options{}, flat{1.0},
+                                                               counter_gaussian{0.5, 11}, unscaled{}};
+    explicit run(double momentum) { opt.base_optimizer().momentum = momentum; }
+    std::vector<double> buffer() const {
+      const auto slot = opt.optimizer_slot(0, 0);
+      return {slot.begin(), slot.end()};
+    }
+  };
+  run with(0.9), without(0);
+  const auto fresh = save(with.opt); // of a run that has made no step
+  for (run* r : {&with, &without}) feed_and_step(r->opt);
+  CHECK_THROWS_WITH(without.buffer(), contains_text("optimizer_slot: slot 0 is not kept; sgd("));
+  const auto zeros = std::vector<double>(with.buffer().size(), 0.0);
+  CHECK(with.buffer() != zeros);
+  for (const double momentum : {0.9, 0.0}) {
+    run next(momentum), from_none(momentum);
+    resume(next.opt, save(with.opt));
+    CHECK(next.buffer() == with.buffer());
+    resume(from_none.opt, save(without.opt));
+    feed_and_step(from_none.opt);
+    if (momentum > 0) CHECK(from_none.buffer() != zeros);
+    else CHECK_THROWS_AS(from_none.buffer(), invalid_argument);
+  }
+  feed_and_step(with.opt);
+  with.opt.base_optimizer().momentum = 0; // kept from now on, untouched
+  const auto kept = with.buffer();
+  feed_and_step(with.opt);
+  CHECK(with.buffer() == kept);
+  run empty(0);
+  resume(empty.opt, fresh);
+  CHECK_THROWS_AS(empty.buffer(), invalid_argument);
+}
+
+TEST_CASE("No number is drawn twice by a run, what goes on from it, and its branches; learned counts included") {
+  const temporary_file file;
+  const recording_noise noise{{.noise_multiplier = 0.5, .seed = 11}}; // one user's seed and one record for all
+  const auto steps = [](auto& run, int n) {
+    for (int i = 0; i < n; ++i) {
+      run.opt.begin({.samples = 2, .last = false});
+      small_batch(2, 2).hand_over(run.opt);
+      feed_and_step(run.opt);
+    }
+  };
+  std::vector<std::byte> early, late;
+  {
+    learning_run run(file.path, noise);
+    steps(run, 2);
+    early = save(run.opt);
+    steps(run, 1); // in no record
+  }
+  {
+    learning_run branch(file.path, noise);
+    CHECK(resume(branch.opt, early, {.resume_charged = true}) == resumed::fresh_noise);
+    steps(branch, 2);
+    late = save(branch.opt);
+  }
+  {
+    learning_run going_on(file.path, noise);
+    CHECK(resume(going_on.opt, late) == resumed::bit_by_bit);
+    steps(going_on, 2);
+  }
+  learning_run other_branch(file.path, noise);
+  CHECK(resume(other_branch.opt, early, {.resume_charged = true}) == resumed::fresh_noise);
+  steps(other_branch, 2);
+
+  const record& r = *noise.into;
+  CHECK(r.distinct());
+  CHECK(r.count_of(purpose::gradient) == 9 * small_model::total);
+  CHECK(r.count_of(purpose::side_scalars) == 9 * 3);
+  CHECK(r.keys().size() == 3); // the run's, and one for each branch
+}
+
+TEST_CASE("A mechanism that would take its user's seed again is refused; seed_gaussian makes another secret of it") {
+  small_model one, two;
+  const auto run = [](small_model& model, auto noise) {
+    return std::make_unique<dp_optimizer<double, flat, decltype(noise), unscaled>>(model.views(), dp_options{},
+                                                                                   flat{1.0}, noise, unscaled{});
+  };
+  {
+    const once_seeded noise{{.noise_multiplier = 0.5, .seed = 11}};
+    const auto record = save(*run(one, noise));
+    auto second = run(two, noise);
+    CHECK_THROWS_AS(resume(*second, record), randomness_error);
+    CHECK_THROWS_WITH(resume(*second, record), contains_text("needs renew_secret()"));
+  }
+  const seed_gaussian noise{.noise_multiplier = 0.5, .generator_seed = 11};
+  const auto record = save(*run(one, noise));
+  auto second = run(two, noise);
+  CHECK(resume(*second, record) == resumed::fresh_noise);
 }
 
 TEST_CASE("Schedules go on where they were, charged as they were") {

@@ -1,7 +1,7 @@
 // SPDX-FileCopyrightText: The dpopt authors
 // SPDX-License-Identifier: Apache-2.0
 // A source is a view: one that owns a vector would be copied, and die, at the wrong time.
-// error: dpopt: the gradient source does not satisfy PerSampleGradients (see gradients/per_sample_gradients.hpp): it must be trivially copyable, at most 128 bytes, and answer both questions.
+// error: dpopt: the gradient source does not satisfy PerSampleGradients (see gradients/per_sample_gradients.hpp): it must be trivially copyable, at most 192 bytes, and answer both questions.
 #include "dpopt/dp_optimizer/dp_optimizer.hpp"
 #include "dpopt/gradients/materialized.hpp"
 

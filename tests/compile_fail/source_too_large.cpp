@@ -1,16 +1,16 @@
 // SPDX-FileCopyrightText: The dpopt authors
 // SPDX-License-Identifier: Apache-2.0
-// A source is kept inline while its group's factors wait, in 128 bytes.
-// error: dpopt: the gradient source does not satisfy PerSampleGradients (see gradients/per_sample_gradients.hpp): it must be trivially copyable, at most 128 bytes, and answer both questions.
+// A source is kept inline while its group's factors wait, in 192 bytes.
+// error: dpopt: the gradient source does not satisfy PerSampleGradients (see gradients/per_sample_gradients.hpp): it must be trivially copyable, at most 192 bytes, and answer both questions.
 #include "dpopt/dp_optimizer/dp_optimizer.hpp"
 
 #include <array>
 
 struct my_gradients {
 #ifdef DPOPT_CORRECTED
-  std::array<const double*, 16> layers;
+  std::array<const double*, 24> layers;
 #else
-  std::array<const double*, 17> layers;
+  std::array<const double*, 25> layers;
 #endif
   [[nodiscard]] dpopt::isize batch() const { return 1; }
   [[nodiscard]] dpopt::isize size() const { return 1; }

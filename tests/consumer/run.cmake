@@ -39,7 +39,7 @@ if(CONSUMER STREQUAL "find_package")
   # The core alone must not look for any package: forbid them all.
   run("${CMAKE_COMMAND}" -S "${project}" -B "${work}/core" ${options} -DCORE_ONLY=ON
       -DCMAKE_DISABLE_FIND_PACKAGE_PkgConfig=ON -DCMAKE_DISABLE_FIND_PACKAGE_MPI=ON
-      -DCMAKE_DISABLE_FIND_PACKAGE_Eigen3=ON)
+      -DCMAKE_DISABLE_FIND_PACKAGE_Eigen3=ON -DCMAKE_DISABLE_FIND_PACKAGE_BLAS=ON)
   run("${CMAKE_COMMAND}" --build "${work}/core")
   run("${work}/core/consumer_core")
 endif()

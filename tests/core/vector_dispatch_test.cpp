@@ -50,16 +50,21 @@ TEST_CASE("vectorized() calls once, at a level of this machine") {
   CHECK(dpopt::runs_here(dpopt::best_vector_level()));
 }
 
-TEMPLATE_TEST_CASE("square_roots() are those of std::sqrt, for any count", "", float, double) {
-  for (std::ptrdiff_t n = 0; n < 11; ++n) {
-    std::vector<TestType> x(12, TestType(2));
-    for (std::size_t i = 0; i < 11; ++i) x[i] = TestType(1.7) * static_cast<TestType>(i);
-    x[3] = std::numeric_limits<TestType>::infinity();
-    x[5] = std::numeric_limits<TestType>::denorm_min();
-    std::vector<TestType> expected = x;
-    for (std::size_t i = 0; i < static_cast<std::size_t>(n); ++i) expected[i] = std::sqrt(expected[i]);
-    dpopt::square_roots(x.data(), n);
-    CHECK(x == expected);
+TEMPLATE_TEST_CASE("square_roots() are those of std::sqrt, for any count, at every level of this machine", "", float,
+                   double) {
+  for (const vector_level level : {vector_level::plain, vector_level::avx2, vector_level::avx512}) {
+    if (!dpopt::runs_here(level)) continue;
+    for (std::ptrdiff_t n = 0; n < 21; ++n) {
+      std::vector<TestType> x(22, TestType(2));
+      for (std::size_t i = 0; i < 21; ++i) x[i] = TestType(1.7) * static_cast<TestType>(i);
+      x[3] = std::numeric_limits<TestType>::infinity();
+      x[5] = std::numeric_limits<TestType>::denorm_min();
+      std::vector<TestType> expected = x;
+      for (std::size_t i = 0; i < static_cast<std::size_t>(n); ++i) expected[i] = std::sqrt(expected[i]);
+      TestType* const data = x.data();
+      dpopt::at_vector_level(level, [=](auto width) DPOPT_FORCE_INLINE_LAMBDA { dpopt::square_roots(data, n, width); });
+      CHECK(x == expected);
+    }
   }
 }
 

@@ -5,8 +5,11 @@
 #include "support/catch.hpp"
 
 #include <algorithm>
+#include <cstddef>
 #include <cstdint>
+#include <span>
 #include <utility>
+#include <vector>
 
 using namespace dpopt;
 
@@ -26,15 +29,16 @@ TEST_CASE("arrays taken in one scope do not overlap and start on a cache line") 
     CHECK(reinterpret_cast<std::uintptr_t>(p) % 64 == 0);
 }
 
-TEST_CASE("a step that asks for what the last one asked for gets the same memory") {
+TEST_CASE("a step that asks for what the last one asked for gets the memory that the second one got") {
   workspace w;
   const auto step = [&w] {
     const workspace::scope scope(w);
     return std::pair{static_cast<void*>(w.take<double>(100)), static_cast<void*>(w.take<float>(7))};
   };
-  const auto first = step();
-  CHECK(step() == first);
-  CHECK(step() == first);
+  static_cast<void>(step());
+  const auto second = step();
+  CHECK(step() == second);
+  CHECK(step() == second);
 }
 
 TEST_CASE("smaller requests reuse the memory of larger ones") {
@@ -43,6 +47,7 @@ TEST_CASE("smaller requests reuse the memory of larger ones") {
     const workspace::scope scope(w);
     return w.take<double>(n);
   };
+  static_cast<void>(ask(1000));
   double* const large = ask(1000);
   CHECK(ask(10) == large);
   CHECK(ask(1000) == large);
@@ -50,6 +55,10 @@ TEST_CASE("smaller requests reuse the memory of larger ones") {
 
 TEST_CASE("an inner scope gives back only what it took itself") {
   workspace w;
+  { // the block grows to what is needed below
+    const workspace::scope scope(w);
+    static_cast<void>(w.take<double>(100));
+  }
   const workspace::scope outer(w);
   double* const mine = w.take<double>(4);
   std::fill_n(mine, 4, 3.0);
@@ -73,6 +82,41 @@ TEST_CASE("memory that is still in use stays where it is while more is taken") {
   for (int i = 0; i < 100; ++i) std::fill_n(w.take<double>(50), 50, 9.0);
   CHECK(early[0] == 1);
   CHECK(early[1] == 2);
+}
+
+TEST_CASE("bytes() is the most in use at a time, and memory of that size is enough wherever it starts") {
+  const auto use = [](workspace& w) {
+    const workspace::scope outer(w);
+    static_cast<void>(w.take<double>(8));
+    for (const isize n : {1000, 10, 2000}) { // one after the other, not together
+      const workspace::scope inner(w);
+      static_cast<void>(w.take<double>(n));
+    }
+  };
+  workspace first;
+  CHECK(first.bytes() == 0);
+  use(first);
+  const isize needed = first.bytes();
+  CHECK(needed == 64 + 16000 + 63);
+  use(first);
+  CHECK(first.bytes() == needed);
+
+  std::vector<std::byte> memory(static_cast<std::size_t>(needed) + 1);
+  for (const std::size_t start : {std::size_t{0}, std::size_t{1}}) {
+    workspace given(std::span<std::byte>(memory).subspan(start, static_cast<std::size_t>(needed)));
+    use(given);
+    CHECK(given.bytes() == needed);
+    const workspace::scope scope(given);
+    const auto* const at = reinterpret_cast<const std::byte*>(given.take<double>(2008));
+    CHECK((at >= memory.data() && at + 2008 * 8 <= memory.data() + memory.size()));
+  }
+  workspace small(std::span<std::byte>(memory).first(500));
+  use(small);
+  CHECK(small.bytes() == needed); // the rest came from the heap
+  small.use(memory);
+  CHECK(small.bytes() == needed);
+  const workspace::scope scope(small);
+  CHECK(reinterpret_cast<const std::byte*>(small.take<double>(100)) < memory.data() + 64);
 }
 
 TEST_CASE("an array of no elements can be taken") {

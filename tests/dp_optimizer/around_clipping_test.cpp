@@ -246,7 +246,7 @@ TEST_CASE("around clipping: the average of the parameters is read from its slot,
 
 TEST_CASE("around clipping: a slot or a parameter that does not exist is an error that says what does") {
   small_model model;
-  dp_optimizer opt(model.views(), dp_options{}, flat{1.0}, no_noise, undivided, sgd{});
+  dp_optimizer opt(model.views(), dp_options{}, flat{1.0}, no_noise, undivided, sgd{.momentum = 0.5});
   CHECK(opt.optimizer_slot(2, 0).size() == 1);
   CHECK_THROWS_AS(opt.optimizer_slot(3, 0), invalid_argument);
   CHECK_THROWS_AS(opt.optimizer_slot(-1, 0), invalid_argument);

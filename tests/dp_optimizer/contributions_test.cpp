@@ -6,14 +6,23 @@
 #include "dpopt/accumulation/running_sum.hpp"
 #include "dpopt/clipping/flat.hpp"
 #include "dpopt/clipping/per_layer.hpp"
+#include "dpopt/gradients/bias.hpp"
+#include "dpopt/gradients/embedding.hpp"
+#include "dpopt/gradients/linear_sequence.hpp"
 #include "dpopt/gradients/linear_weight.hpp"
+#include "dpopt/gradients/normalization_weight.hpp"
+#include "dpopt/gradients/tied_embedding.hpp"
 #include "support/catch.hpp"
 #include "support/probes.hpp"
+#include "support/random_numbers.hpp"
 
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <cstdint>
 #include <limits>
+#include <numeric>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -329,4 +338,253 @@ TEST_CASE("contributions: a norm over many parameters is no less for the roundin
   for (isize p = 0; p < count; ++p) squares += std::pow(static_cast<long double>(s.sum().data()[p]), 2);
   CHECK(std::sqrt(squares) <= 1);
   CHECK(std::sqrt(squares) > 1 - 1e-11L);
+}
+
+// ---- one weight at several positions, by backward passes written out, against finite differences of the loss -------
+
+namespace {
+
+using parameter_lists = std::vector<std::vector<double>*>;
+
+/// [sample][parameter]: central differences of loss(sample).
+template <class Loss>
+std::vector<std::vector<std::vector<double>>> differences(const parameter_lists& all, isize samples, const Loss& loss) {
+  std::vector<std::vector<std::vector<double>>> out(static_cast<std::size_t>(samples));
+  for (isize i = 0; i < samples; ++i)
+    for (std::vector<double>* parameter : all) {
+      auto& g = out[static_cast<std::size_t>(i)].emplace_back();
+      for (double& w : *parameter) {
+        const double at = w, h = 1e-5;
+        w = at + h;
+        const double above = loss(i);
+        w = at - h;
+        const double below = loss(i);
+        w = at;
+        g.push_back((above - below) / (2 * h));
+      }
+    }
+  return out;
+}
+
+template <Clipper C, class... Sources>
+std::vector<double> clipped_sum(C clipper, isize samples, const Sources&... sources) {
+  contributions<C, running_sum<double>> s(std::move(clipper), {});
+  std::vector<parameter_info> named;
+  std::vector<isize> offsets;
+  isize size = 0, p = 0;
+  ((named.push_back({"weight " + std::to_string(p++), sources.size()}), offsets.push_back(size),
+    size += sources.size()),
+   ...);
+  s.bind(named, offsets);
+  s.begin({.samples = samples});
+  p = 0;
+  (s.add(p++, sources, [](isize) {}), ...);
+  return {s.sum().data(), s.sum().data() + size};
+}
+
+/// Per layer with these bounds and flat, the sources give what clipped finite differences add up to.
+template <class Loss, class... Sources>
+void agrees_with_differences(const parameter_lists& all, isize samples, const Loss& loss, const Sources&... sources) {
+  const auto rows = differences(all, samples, loss);
+  const auto norm = [](const std::vector<double>& g) {
+    return std::sqrt(std::inner_product(g.begin(), g.end(), g.begin(), 0.0));
+  };
+  const double bound = 0.7 * norm(rows[0][0]); // some samples are clipped, and some are not
+  for (const bool together : {false, true}) {
+    std::vector<double> expected;
+    for (std::size_t p = 0; p < all.size(); ++p) {
+      std::vector<double> sum(all[p]->size());
+      for (const auto& sample : rows) {
+        double joint = 0;
+        for (const auto& g : sample) joint = std::hypot(joint, norm(g));
+        const double factor = std::min(1.0, bound / ((together ? joint : norm(sample[p])) + 1e-6));
+        for (std::size_t k = 0; k < sum.size(); ++k) sum[k] += factor * sample[p][k];
+      }
+      expected.insert(expected.end(), sum.begin(), sum.end());
+    }
+    const std::vector<double> ours =
+        together ? clipped_sum(flat{bound}, samples, sources...)
+                 : clipped_sum(per_layer{std::vector<double>(all.size(), bound)}, samples, sources...);
+    REQUIRE(ours.size() == expected.size());
+    for (std::size_t k = 0; k < ours.size(); ++k) CHECK(ours[k] == Approx(expected[k]).epsilon(1e-6).margin(1e-8));
+  }
+}
+
+std::size_t at(isize row, isize width, isize k) { return static_cast<std::size_t>(row * width + k); }
+
+} // namespace
+
+TEST_CASE("contributions: both weights of a LoRA pair are clipped like any two layers, over positions as well") {
+  // y = W x + 0.5 B (A x), loss = sum over positions and outputs of sin(y); W is frozen.
+  constexpr isize samples = 3, inputs = 5, rank = 2, outputs = 4;
+  for (const isize positions : {1, 3}) {
+    std::vector<double> a = random_numbers<double>(rank * inputs, 1), b = random_numbers<double>(outputs * rank, 2);
+    const auto w = random_numbers<double>(outputs * inputs, 3),
+               x = random_numbers<double>(samples * positions * inputs, 4);
+    const isize rows = samples * positions;
+    std::vector<double> low(static_cast<std::size_t>(rows * rank)), of_b(static_cast<std::size_t>(rows * outputs)),
+        of_a(low.size());
+    const auto output = [&](isize row, isize o) {
+      double y = 0;
+      for (isize k = 0; k < inputs; ++k) y += w[at(o, inputs, k)] * x[at(row, inputs, k)];
+      for (isize r = 0; r < rank; ++r)
+        for (isize k = 0; k < inputs; ++k) y += 0.5 * b[at(o, rank, r)] * a[at(r, inputs, k)] * x[at(row, inputs, k)];
+      return y;
+    };
+    for (isize row = 0; row < rows; ++row) {
+      for (isize r = 0; r < rank; ++r)
+        for (isize k = 0; k < inputs; ++k) low[at(row, rank, r)] += a[at(r, inputs, k)] * x[at(row, inputs, k)];
+      for (isize o = 0; o < outputs; ++o) of_b[at(row, outputs, o)] = 0.5 * std::cos(output(row, o));
+      for (isize r = 0; r < rank; ++r)
+        for (isize o = 0; o < outputs; ++o) of_a[at(row, rank, r)] += b[at(o, rank, r)] * of_b[at(row, outputs, o)];
+    }
+    const auto loss = [&](isize i) {
+      double sum = 0;
+      for (isize t = 0; t < positions; ++t)
+        for (isize o = 0; o < outputs; ++o) sum += std::sin(output(i * positions + t, o));
+      return sum;
+    };
+    agrees_with_differences({&a, &b}, samples, loss,
+                            linear_sequence<double>{x.data(), of_a.data(), samples, positions, inputs, rank},
+                            linear_sequence<double>{low.data(), of_b.data(), samples, positions, rank, outputs});
+  }
+}
+
+TEST_CASE("contributions: a recurrent layer's weights and bias are clipped by what they add over all time steps") {
+  // h_t = tanh(R h_{t-1} + V x_t + c), loss = sum over t of h_t . h_t / 2, time-major as recurrent layers like it.
+  constexpr isize samples = 3, inputs = 2, hidden = 3;
+  for (const isize steps : {1, 5}) {
+    std::vector<double> r = random_numbers<double>(hidden * hidden, 1), v = random_numbers<double>(hidden * inputs, 2),
+                        c = random_numbers<double>(hidden, 3);
+    const auto x = random_numbers<double>(steps * samples * inputs, 4);
+    std::vector<double> h = random_numbers<double>((steps + 1) * samples * hidden, 5); // h_0 first
+    std::vector<double> e(static_cast<std::size_t>(steps * samples * hidden));
+    const auto forward = [&](isize i) {
+      double loss = 0;
+      for (isize t = 0; t < steps; ++t)
+        for (isize o = 0; o < hidden; ++o) {
+          double sum = c[static_cast<std::size_t>(o)];
+          for (isize k = 0; k < hidden; ++k) sum += r[at(o, hidden, k)] * h[at(t * samples + i, hidden, k)];
+          for (isize k = 0; k < inputs; ++k) sum += v[at(o, inputs, k)] * x[at(t * samples + i, inputs, k)];
+          const double out = h[at((t + 1) * samples + i, hidden, o)] = std::tanh(sum);
+          loss += out * out / 2;
+        }
+      return loss;
+    };
+    for (isize i = 0; i < samples; ++i) {
+      forward(i);
+      for (isize t = steps - 1; t >= 0; --t)
+        for (isize k = 0; k < hidden; ++k) {
+          const double out = h[at((t + 1) * samples + i, hidden, k)];
+          double back = out;
+          for (isize o = 0; t + 1 < steps && o < hidden; ++o)
+            back += r[at(o, hidden, k)] * e[at((t + 1) * samples + i, hidden, o)];
+          e[at(t * samples + i, hidden, k)] = back * (1 - out * out);
+        }
+    }
+    const std::vector<double> states = h; // finite differences write others
+    agrees_with_differences({&r, &v, &c}, samples, forward,
+                            linear_sequence<double>{states.data(), e.data(), samples, steps, hidden, hidden, hidden,
+                                                    samples * hidden, hidden, samples * hidden},
+                            linear_sequence<double>{x.data(), e.data(), samples, steps, inputs, hidden, inputs,
+                                                    samples * inputs, hidden, samples * hidden},
+                            bias(e.data(), {samples, steps, hidden, hidden, samples * hidden, 1}));
+  }
+}
+
+TEST_CASE("contributions: an embedding, a norm's gain and a linear layer are clipped by their finite differences") {
+  // z = M sum over t of g * x_t / rms(x_t) with x_t = E[token_t], loss = sum of log cosh z. Token 0 is padding.
+  constexpr isize samples = 3, positions = 4, vocabulary = 5, width = 3, outputs = 2;
+  const std::vector<std::int32_t> tokens = {1, 2, 1, 0, 4, 4, 4, 4, 3, 0, 2, 1};
+  std::vector<double> table = random_numbers<double>(vocabulary * width, 1), gain = random_numbers<double>(width, 2),
+                      m = random_numbers<double>(outputs * width, 3);
+  std::vector<double> normalized(static_cast<std::size_t>(samples * positions * width)), of_gain(normalized.size()),
+      of_table(normalized.size()), pooled(static_cast<std::size_t>(samples * width)),
+      of_z(static_cast<std::size_t>(samples * outputs));
+  const auto rms = [&](isize row) {
+    double squares = 1e-3;
+    for (isize k = 0; k < width; ++k)
+      squares += table[at(tokens[at(row, 1, 0)], width, k)] * table[at(tokens[at(row, 1, 0)], width, k)] / width;
+    return std::sqrt(squares);
+  };
+  const auto forward = [&](isize i) {
+    for (isize k = 0; k < width; ++k) pooled[at(i, width, k)] = 0;
+    for (isize row = i * positions; row < (i + 1) * positions; ++row) {
+      if (tokens[at(row, 1, 0)] == 0) continue;
+      for (isize k = 0; k < width; ++k) {
+        normalized[at(row, width, k)] = table[at(tokens[at(row, 1, 0)], width, k)] / rms(row);
+        pooled[at(i, width, k)] += gain[static_cast<std::size_t>(k)] * normalized[at(row, width, k)];
+      }
+    }
+    double loss = 0;
+    for (isize o = 0; o < outputs; ++o) {
+      double z = 0;
+      for (isize k = 0; k < width; ++k) z += m[at(o, width, k)] * pooled[at(i, width, k)];
+      of_z[at(i, outputs, o)] = std::tanh(z);
+      loss += std::log(std::cosh(z));
+    }
+    return loss;
+  };
+  for (isize i = 0; i < samples; ++i) {
+    forward(i);
+    for (isize row = i * positions; row < (i + 1) * positions; ++row) {
+      if (tokens[at(row, 1, 0)] == 0) continue; // their gradients stay zero
+      double along = 0;
+      for (isize k = 0; k < width; ++k) {
+        for (isize o = 0; o < outputs; ++o) of_gain[at(row, width, k)] += m[at(o, width, k)] * of_z[at(i, outputs, o)];
+        along += gain[static_cast<std::size_t>(k)] * of_gain[at(row, width, k)] * normalized[at(row, width, k)] / width;
+      }
+      for (isize k = 0; k < width; ++k)
+        of_table[at(row, width, k)] =
+            (gain[static_cast<std::size_t>(k)] * of_gain[at(row, width, k)] - normalized[at(row, width, k)] * along) /
+            rms(row);
+    }
+  }
+  const std::vector<double> x = normalized, s = pooled, e = of_z; // finite differences write others
+  agrees_with_differences(
+      {&table, &gain, &m}, samples, forward,
+      embedding<double>(tokens.data(), of_table.data(), samples, positions, vocabulary, width, 0),
+      normalization_weight(x.data(), of_gain.data(), channel_layout::channels_last(samples, positions, width)),
+      linear_weight<double>{s.data(), e.data(), samples, width, outputs});
+}
+
+TEST_CASE("contributions: an embedding that is also the output layer is clipped by its finite differences") {
+  // logits_t = W tanh(W[token_t]), loss = sum over t of the cross entropy with the token after it.
+  constexpr isize samples = 2, positions = 4, vocabulary = 4, width = 3;
+  const std::vector<std::int32_t> tokens = {0, 1, 0, 3, 2, 2, 2, 2};
+  std::vector<double> w = random_numbers<double>(vocabulary * width, 1);
+  std::vector<double> h(static_cast<std::size_t>(samples * positions * width)), lookups(h.size()),
+      logits(static_cast<std::size_t>(samples * positions * vocabulary));
+  const auto forward = [&](isize i) { // leaves softmax minus target in logits
+    double loss = 0;
+    for (isize t = 0; t < positions; ++t) {
+      const isize row = i * positions + t;
+      const isize next = tokens[static_cast<std::size_t>(i * positions + (t + 1) % positions)];
+      double total = 0;
+      for (isize k = 0; k < width; ++k)
+        h[at(row, width, k)] = std::tanh(w[at(tokens[static_cast<std::size_t>(row)], width, k)]);
+      for (isize v = 0; v < vocabulary; ++v) {
+        double y = 0;
+        for (isize k = 0; k < width; ++k) y += w[at(v, width, k)] * h[at(row, width, k)];
+        total += logits[at(row, vocabulary, v)] = std::exp(y);
+      }
+      loss -= std::log(logits[at(row, vocabulary, next)] / total);
+      for (isize v = 0; v < vocabulary; ++v) logits[at(row, vocabulary, v)] /= total;
+      logits[at(row, vocabulary, next)] -= 1;
+    }
+    return loss;
+  };
+  for (isize i = 0; i < samples; ++i) {
+    forward(i);
+    for (isize row = i * positions; row < (i + 1) * positions; ++row)
+      for (isize k = 0; k < width; ++k) {
+        double back = 0;
+        for (isize v = 0; v < vocabulary; ++v) back += w[at(v, width, k)] * logits[at(row, vocabulary, v)];
+        lookups[at(row, width, k)] = back * (1 - h[at(row, width, k)] * h[at(row, width, k)]);
+      }
+  }
+  const std::vector<double> activations = h, e = logits; // finite differences write others
+  agrees_with_differences({&w}, samples, forward,
+                          tied_embedding<double>{tokens.data(), lookups.data(), activations.data(), e.data(), samples,
+                                                 positions, positions, vocabulary, width});
 }

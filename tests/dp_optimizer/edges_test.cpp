@@ -133,10 +133,26 @@ std::vector<edge> table() {
 
 // ---- sources: the same data, as each kind of source holds it ------------------------------------------------------
 
-const std::array kinds{
-    "materialized float", "materialized double", "strided",      "bfloat16",        "float16",  "linear weight",
-    "callback",           "random by sample",    "units of one", "units of linear", "tied",     "preconditioned",
-    "embedding",          "convolution",         "bias",         "normalization",   "sequence", "tied embedding"};
+const std::array kinds{"materialized float",
+                       "materialized double",
+                       "strided",
+                       "bfloat16",
+                       "float16",
+                       "linear weight",
+                       "callback",
+                       "random by sample",
+                       "units of one",
+                       "units of linear",
+                       "tied",
+                       "preconditioned",
+                       "embedding",
+                       "convolution",
+                       "bias",
+                       "normalization",
+                       "sequence",
+                       "tied embedding",
+                       "strided linear",
+                       "depthwise"};
 
 // One parameter's samples in one microbatch. Owns what the source views, and what the numbers it holds mean.
 struct holding {
@@ -152,6 +168,8 @@ struct holding {
   std::vector<double> inputs_of_two, gradients_of_two;     // of convolutions, in double: in float the norm has a margin
   std::vector<double> sequence_inputs, sequence_gradients; // the convolution's, position by position
   std::vector<double> wide_a, wide_e, wide_looked_up;      // of a tied embedding, likewise
+  std::vector<double> wide_positions, wide_scales;         // of a depthwise convolution
+  std::vector<float> apart_a, apart_e;                     // the last sample first, with gaps between them
   std::vector<isize> offsets;
   std::function<void(isize, double*)> write;
   std::vector<std::vector<real>> rows; // what it means
@@ -224,6 +242,16 @@ struct holding {
     two_rows(e, of.outputs, 0.25, sequence_gradients);
     for (const float x : narrow) two_positions.insert(two_positions.end(), {x, x / -2});
     for (std::size_t k = 0; k < narrow.size(); ++k) scale_of_positions.insert(scale_of_positions.end(), {2, -1});
+    wide_positions.assign(two_positions.begin(), two_positions.end());
+    wide_scales.assign(scale_of_positions.begin(), scale_of_positions.end());
+    const auto reverse = [this](const std::vector<float>& from, isize width, isize gap, std::vector<float>& to) {
+      for (isize i = batch - 1; i >= 0; --i) {
+        to.insert(to.end(), from.begin() + i * width, from.begin() + (i + 1) * width);
+        to.insert(to.end(), static_cast<std::size_t>(gap), std::numeric_limits<float>::quiet_NaN());
+      }
+    };
+    reverse(a, of.inputs, 2, apart_a);
+    reverse(e, of.outputs, 1, apart_e);
     const auto dimension = static_cast<std::size_t>(of.inputs);
     for (std::size_t i = 0; i < static_cast<std::size_t>(batch); ++i) {
       for (isize v = 0; v < of.outputs; ++v) tokens.push_back(static_cast<std::int32_t>(v));
@@ -244,14 +272,14 @@ struct holding {
       for (std::size_t k = 0; k < n; ++k) {
         const std::size_t at = i * n + k;
         const real product = outer(i, k);
-        row.push_back(kind == "materialized double"                          ? static_cast<real>(wide[at])
-                      : kind == "bfloat16"                                   ? static_cast<real>(brain[at])
-                      : kind == "float16"                                    ? static_cast<real>(half[at])
-                      : kind == "random by sample"                           ? static_cast<real>(g[k])
-                      : kind == "linear weight" || kind == "units of linear" ? product
-                      : kind == "convolution" || kind == "sequence"          ? 0.875L * product
-                      : kind == "bias"                                       ? 0.5L * static_cast<real>(narrow[at])
-                      : kind == "normalization"                              ? static_cast<real>(narrow[at]) * 2.5L
+        row.push_back(kind == "materialized double" ? static_cast<real>(wide[at])
+                      : kind == "bfloat16"          ? static_cast<real>(brain[at])
+                      : kind == "float16"           ? static_cast<real>(half[at])
+                      : kind == "random by sample"  ? static_cast<real>(g[k])
+                      : kind == "linear weight" || kind == "units of linear" || kind == "strided linear" ? product
+                      : kind == "convolution" || kind == "sequence"    ? 0.875L * product
+                      : kind == "bias"                                 ? 0.5L * static_cast<real>(narrow[at])
+                      : kind == "normalization" || kind == "depthwise" ? static_cast<real>(narrow[at]) * 2.5L
                       : kind == "embedding" || kind == "tied embedding"
                           ? (kind == "embedding" ? 0 : product) +
                                 static_cast<real>(narrow[at]) * (k < static_cast<std::size_t>(of.inputs) ? 1.25L : 1.0L)
@@ -297,6 +325,20 @@ struct holding {
       return deferred_source<A>(tied_embedding<double>{tokens.data(), wide_looked_up.data(), wide_a.data(),
                                                        wide_e.data(), batch, of.outputs + 2, 1, of.outputs, of.inputs,
                                                        -1});
+    if (kind == "depthwise" && size() > 0) {
+      const auto channels = static_cast<std::int32_t>(size());
+      return deferred_source<A>(convolution_weight<double>(wide_scales.data(), wide_positions.data(), batch,
+                                                           {.input_channels = channels,
+                                                            .output_channels = channels,
+                                                            .input_size = {2},
+                                                            .kernel_size = {1},
+                                                            .groups = channels}));
+    }
+    if (kind == "strided linear") {
+      const isize width = of.inputs + 2, height = of.outputs + 1, last = std::max<isize>(0, batch - 1);
+      return deferred_source<A>(linear_weight<float>{apart_a.data() + last * width, apart_e.data() + last * height,
+                                                     batch, of.inputs, of.outputs, -width, -height});
+    }
     if (kind == "linear weight") return deferred_source<A>(linear);
     if (kind == "callback" || kind == "random by sample") return deferred_source<A>(callback(write, batch, size()));
     if (kind == "units of one") return deferred_source<A>(units(floats, offsets));

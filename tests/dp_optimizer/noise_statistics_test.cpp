@@ -85,6 +85,7 @@ struct setting {
   double noise_multiplier = multiplier;
   isize steps = 1;
   bool empty = false; ///< no samples, else zero gradients of two samples in each microbatch
+  isize bucket = 8000;
 
   [[nodiscard]] double divisor() const {
     if (reduction == loss_reduction::sum) return 1;
@@ -151,8 +152,8 @@ releases run(const setting& s, Make make) {
 template <class T, class Placed, class When, class Sum = running_sum<T>>
 releases run_counter(const setting& s) {
   return run<T>(s, [&](const auto& views, threads comm) {
-    return dp_optimizer(views, dp_options{.bucket_elements = 8000}, per_layer{bounds}, std::move(comm), Sum{}, Placed{},
-                        counter_gaussian{.noise_multiplier = s.noise_multiplier, .seed = s.seed},
+    return dp_optimizer(views, dp_options{.bucket_elements = s.bucket}, per_layer{bounds}, std::move(comm), Sum{},
+                        Placed{}, counter_gaussian{.noise_multiplier = s.noise_multiplier, .seed = s.seed},
                         expected_batch{per_rank{expected_per_rank}, s.reduction}, When{}, sgd{.learning_rate = 0},
                         no_accountant{});
   });
@@ -300,10 +301,10 @@ TEST_CASE("a random seed is the default: two runs differ") {
   CHECK(released() != released());
 }
 
-TEST_CASE("noise drawn alike everywhere does not depend on ranks, microbatches, schedule or placement") {
+TEST_CASE("noise drawn alike everywhere does not depend on ranks, microbatches, buckets, schedule or placement") {
   const std::vector<double> one = run_counter<double, replicated, as_ready>({.seed = 50}).front();
   for (const int ranks : {2, 5}) {
-    const setting s{.ranks = ranks, .split = parts::three_physical, .seed = 50};
+    const setting s{.ranks = ranks, .split = parts::three_physical, .seed = 50, .bucket = 20000 / ranks};
     CHECK(run_counter<double, replicated, at_step>(s).front() == one);
     CHECK(run_counter<double, root_before_reduction, as_ready>(s).front() == one);
   }

@@ -65,6 +65,26 @@ TEST_CASE("bias, normalization_weight: each channel's sum over positions, in bot
   source_conforms(bias(half.data(), at), by_definition(at, wide, static_cast<const std::vector<double>*>(nullptr)));
 }
 
+TEST_CASE("normalization_weight: inputs in a layout of their own; other shapes and shared numbers are a problem") {
+  const channel_layout last = channel_layout::channels_last(3, 4, 5), first = channel_layout::channels_first(3, 5, 4);
+  const auto e = random_numbers<float>(60, 1), x = random_numbers<float>(60, 2);
+  std::vector<float> turned(60);
+  for (isize i = 0; i < 3; ++i)
+    for (isize t = 0; t < 4; ++t)
+      for (isize c = 0; c < 5; ++c)
+        turned[static_cast<std::size_t>(first.at(i, t, c))] = x[static_cast<std::size_t>(last.at(i, t, c))];
+  const normalization_weight s(turned.data(), e.data(), last, first);
+  CHECK(s.problem().empty());
+  source_conforms(s, by_definition(last, e, &x), 1e-13);
+  CHECK_THAT(normalization_weight(x.data(), e.data(), last, channel_layout::channels_last(3, 5, 4)).problem(),
+             contains_text("only strides may differ"));
+  channel_layout shared = last;
+  shared.sample_stride = 15;
+  CHECK_THAT(normalization_weight(x.data(), e.data(), last, shared).problem(),
+             contains_text("normalization_weight: the layout's strides let samples share numbers"));
+  CHECK_THAT(bias(e.data(), shared).problem(), contains_text("bias: the layout's strides"));
+}
+
 TEST_CASE("bias, normalization_weight: where positions cancel, no more is added than the norm says") {
   const std::vector<float> e = {3e7F, 1, -3e7F, 1e-3F, 3e7F, -1, -3e7F, 0};
   const std::vector<float> x = {1, 3e7F, 1, 1, 1, 3e7F, 1, 1};

@@ -5,11 +5,14 @@
 #include "dpopt/gradients/bias.hpp"
 #include "dpopt/gradients/half.hpp"
 #include "dpopt/gradients/normalization_weight.hpp"
+#include "dpopt/gradients/units.hpp"
 #include "support/random_numbers.hpp"
 #include "support/source_conformance.hpp"
 
+#include <algorithm>
 #include <array>
 #include <cmath>
+#include <cstdint>
 #include <limits>
 #include <string>
 #include <type_traits>
@@ -139,6 +142,37 @@ TEST_CASE("convolution_weight: norms, sums and copies are those of the definitio
        .stride = {2, 1, 3},
        .padding = {1, 0, 2},
        .dilation = {3, 1, 2},
+       .groups = 2},
+      // Depthwise: with one weight, dilated, over three dimensions, and of more positions than are made at once.
+      {.input_channels = 6,
+       .output_channels = 12,
+       .input_size = {7, 6},
+       .kernel_size = {3, 1},
+       .stride = {2, 2},
+       .padding = {1, 2},
+       .dilation = {1, 2},
+       .groups = 3},
+      {.input_channels = 3, .output_channels = 3, .input_size = {1}, .kernel_size = {1}, .groups = 3},
+      {.input_channels = 3,
+       .output_channels = 6,
+       .input_size = {9, 6},
+       .kernel_size = {3, 2},
+       .padding = {2, 3},
+       .dilation = {2, 3},
+       .groups = 3},
+      {.input_channels = 4,
+       .output_channels = 2,
+       .input_size = {3, 4, 5},
+       .kernel_size = {2, 3, 2},
+       .padding = {1, 0, 1},
+       .groups = 2},
+      {.input_channels = 2, .output_channels = 2, .input_size = {2100}, .kernel_size = {2}, .groups = 2},
+      {.input_channels = 2,
+       .output_channels = 4,
+       .input_size = {40, 31},
+       .kernel_size = {3, 3},
+       .stride = {1, 2},
+       .padding = {1, 1},
        .groups = 2}};
   int by_gram = 0;
   for (const convolution_geometry& g : table) {
@@ -151,6 +185,52 @@ TEST_CASE("convolution_weight: norms, sums and copies are those of the definitio
   conforms<double>(table[5], 0);
   conforms<double>(table[5], 3, 4);
   conforms<bfloat16>(table[7], 2);
+}
+
+TEST_CASE("convolution_weight: channels last, and one image for all samples, have the bits of dense channels first") {
+  for (const std::int32_t groups : {1, 2, 4}) // matrix products, of groups, depthwise
+    for (const bool shared : {false, true}) {
+      const convolution_geometry g{.input_channels = 4,
+                                   .output_channels = groups == 4 ? 4 : 10,
+                                   .input_size = {5, 6},
+                                   .kernel_size = {3, 2},
+                                   .stride = {1, groups == 4 ? 1 : 2},
+                                   .padding = {1, 1},
+                                   .groups = groups};
+      convolution_weight<float> first(nullptr, nullptr, 2, g);
+      std::vector<float> a = random_numbers<float>(2 * first.input_stride, 3), turned_a(a.size());
+      const std::vector<float> e = random_numbers<float>(2 * first.gradient_stride, 4);
+      std::vector<float> turned_e(e.size());
+      if (shared) std::copy_n(a.begin(), first.input_stride, a.begin() + first.input_stride);
+      const auto turn = [](const std::vector<float>& from, isize channels, isize positions, std::vector<float>& to) {
+        const auto c = static_cast<std::size_t>(channels), t = static_cast<std::size_t>(positions);
+        for (std::size_t k = 0; k < from.size(); ++k) to[k / (c * t) * c * t + k % t * c + k / t % c] = from[k];
+      };
+      turn(a, g.input_channels, g.input_positions(), turned_a);
+      turn(e, g.output_channels, g.output_positions(), turned_e);
+      first.inputs = a.data(), first.output_gradients = e.data();
+      convolution_weight<float> last(turned_a.data(), turned_e.data(), 2, g);
+      last.channels_last = true;
+      if (shared) last.input_stride = 0;
+      CHECK(last.problem().empty());
+      CHECK(squared_norms_of(last) == squared_norms_of(first));
+      CHECK(sum_of<float>(last, {1, 0.25}) == sum_of<float>(first, {1, 0.25}));
+      std::vector<double> ours(static_cast<std::size_t>(last.size() - 5)), expected(ours.size());
+      last.copy_sample(1, 5, last.size() - 5, 1, ours.data());
+      first.copy_sample(1, 5, last.size() - 5, 1, expected.data());
+      CHECK(ours == expected);
+    }
+}
+
+TEST_CASE("convolution_weight: a user's images, or augmented views of one, are a unit like any other records") {
+  const convolution_geometry g{.input_channels = 2, .output_channels = 3, .input_size = {4}, .kernel_size = {2}};
+  const auto a = random_numbers<double>(4 * 8, 1), e = random_numbers<double>(4 * 9, 2);
+  const convolution_weight<double> records(a.data(), e.data(), 4, g);
+  const written_out rows = by_definition(records, a, e);
+  written_out views(2, std::vector<long double>(rows[0].size()));
+  for (std::size_t k = 0; k < rows[0].size(); ++k)
+    for (std::size_t i = 0; i < 4; ++i) views[i / 2][k] += rows[i][k] / 2;
+  source_conforms(averaged_views(records, 2), views, 1e-9);
 }
 
 TEST_CASE("convolution_weight: where positions cancel, the Gram norm gives way, and no more is added than the norm") {
@@ -197,7 +277,9 @@ TEST_CASE("convolution_weight: factor 0 skips a sample whose numbers are not fin
   for (const convolution_geometry& g :
        {convolution_geometry{
             .input_channels = 2, .output_channels = 2, .input_size = {5}, .kernel_size = {3}, .padding = {1}},
-        convolution_geometry{.input_channels = 9, .output_channels = 9, .input_size = {2}, .kernel_size = {1}}})
+        convolution_geometry{.input_channels = 9, .output_channels = 9, .input_size = {2}, .kernel_size = {1}},
+        convolution_geometry{
+            .input_channels = 2, .output_channels = 2, .input_size = {5}, .kernel_size = {2}, .groups = 2}})
     for (const float bad : {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()})
       for (const bool in_input : {true, false}) {
         convolution_weight<float> s(nullptr, nullptr, 2, g);
@@ -229,6 +311,13 @@ TEST_CASE("convolution_weight: a geometry that makes no sense is a problem, in o
   CHECK_THAT(says({.input_size = {4}, .kernel_size = {1}, .padding = {-1}}), contains_text("padding -1"));
   CHECK_THAT(says({.input_size = {4}, .kernel_size = {3}, .dilation = {2}}), contains_text("there is no output"));
   CHECK(says({.input_size = {4}, .kernel_size = {3}, .padding = {1}, .dilation = {2}}).empty());
+  convolution_weight<float> s(nullptr, nullptr, 2, {.input_channels = 2, .input_size = {4}, .kernel_size = {3}});
+  s.input_stride = 7;
+  CHECK_THAT(s.problem(), contains_text("convolution: input_stride lets samples share numbers"));
+  s.input_stride = 8, s.gradient_stride = 0;
+  CHECK_THAT(s.problem(), contains_text("convolution: gradient_stride lets samples share numbers"));
+  s.samples_ = -1;
+  CHECK_THAT(s.problem(), contains_text("negative number of samples"));
 }
 
 // ---- finite differences: convolution with bias, layer norm over channels with weight and shift, a curved loss

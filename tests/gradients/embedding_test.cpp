@@ -74,6 +74,18 @@ TEST_CASE("embedding: time-major data, wide tokens and wide numbers") {
   source_conforms(s, dense(s));
 }
 
+TEST_CASE("embedding: tokens that all samples share, and rows with gaps; gradients that samples share are a problem") {
+  const auto tokens = random_tokens<std::int32_t>(6, 4, 1);
+  const auto g = random_numbers<float>(3 * 6 * 5, 2);
+  embedding<float> s(tokens.data(), g.data(), 3, 6, 4, 4);
+  s.token_sample_stride = 0;
+  s.gradient_sample_stride = 30, s.gradient_position_stride = 5;
+  CHECK(s.problem().empty());
+  source_conforms(s, dense(s));
+  s.gradient_sample_stride = 24;
+  CHECK_THAT(s.problem(), contains_text("embedding: the gradient strides let samples share numbers"));
+}
+
 TEST_CASE("embedding: the norm of a repeated token is that of the sum, whether rows add up or cancel") {
   const std::vector<std::int32_t> tokens = {1, 1, 1, 1, 0, 0, 2, 2};
   const std::vector<float> g = {3, 3, 3, 3, 5, -5, 1, 1e-4F};

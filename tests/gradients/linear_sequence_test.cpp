@@ -64,6 +64,36 @@ TEST_CASE("linear_sequence: norms and sums are those of the sums of outer produc
     }
 }
 
+TEST_CASE(
+    "linear_sequence: windows over a series, gaps and inputs that all samples share have the bits of dense data") {
+  const std::vector<float> series = random_numbers<float>(3 * 20, 5), wide = random_numbers<float>(3 * 40, 6);
+  struct row {
+    isize input_sample, input_position, output_sample, output_position;
+  };
+  for (const row& r : {row{20, 1, 40, 8}, row{20, 4, -40, 8}, row{0, 3, 7, 21}}) {
+    layer<float> l{.batch = 3, .positions = 5, .inputs = 4, .outputs = 7};
+    const float* const last = wide.data() + (r.output_sample < 0 ? 80 : 0);
+    for (isize i = 0; i < 3; ++i)
+      for (isize t = 0; t < 5; ++t) {
+        std::copy_n(series.data() + i * r.input_sample + t * r.input_position, 4, l.a.begin() + (i * 5 + t) * 4);
+        std::copy_n(last + i * r.output_sample + t * r.output_position, 7, l.e.begin() + (i * 5 + t) * 7);
+      }
+    const linear_sequence<float> s{
+        series.data(), last, 3, 5, 4, 7, r.input_sample, r.input_position, r.output_sample, r.output_position};
+    CHECK(s.problem().empty());
+    CHECK(squared_norms_of(s) == squared_norms_of(l.source()));
+    CHECK(sum_of<float>(s, {1, 0, -0.5}) == sum_of<float>(l.source(), {1, 0, -0.5}));
+    std::vector<double> part(20), expected(20);
+    s.copy_sample(1, 3, 20, 1, part.data());
+    l.source().copy_sample(1, 3, 20, 1, expected.data());
+    CHECK(part == expected);
+  }
+  CHECK_THAT((linear_sequence<float>{nullptr, nullptr, 3, 5, 4, 7, 19, 4}.problem()),
+             contains_text("linear_sequence: the input strides let samples share numbers"));
+  CHECK_THAT((linear_sequence<float>{nullptr, nullptr, 3, 5, 4, 7, 20, 4, 0, 7}.problem()),
+             contains_text("linear_sequence: the output strides let samples share numbers"));
+}
+
 TEST_CASE("linear_sequence: in float the norm bounds what the rows add, and by little more than it must") {
   for (const shape s : {shape{1, 5, 3}, {2, 9, 12}, {6, 40, 17}, {50, 4, 6}}) {
     const layer<float> l{.batch = 5, .positions = s.positions, .inputs = s.inputs, .outputs = s.outputs};

@@ -171,6 +171,44 @@ TEST_CASE("linear_weight: doubles beyond the range of float add their clipped sh
   CHECK(sum[3] == 0);
 }
 
+TEST_CASE(
+    "linear_weight: rows with gaps, from the last to the first, or one input for all have the bits of dense rows") {
+  layer<float> l{.batch = 4, .inputs = 6, .outputs = 5};
+  const std::vector<float> wide_a = random_numbers<float>(4 * 9, 5), wide_e = random_numbers<float>(4 * 7, 6);
+  struct row {
+    isize first_input, input_stride, first_output, output_stride;
+  };
+  for (const row& r : {row{0, 9, 0, 7}, row{27, -9, 0, 5}, row{2, 0, 21, -7}}) {
+    for (isize i = 0; i < 4; ++i) {
+      const auto a = wide_a.begin() + r.first_input + i * r.input_stride;
+      const auto e = wide_e.begin() + r.first_output + i * r.output_stride;
+      std::copy_n(a, 6, l.a.begin() + i * 6);
+      std::copy_n(e, 5, l.e.begin() + i * 5);
+    }
+    const linear_weight<float> s{
+        wide_a.data() + r.first_input, wide_e.data() + r.first_output, 4, 6, 5, r.input_stride, r.output_stride};
+    CHECK(s.problem().empty());
+    CHECK(squared_norms_of(s) == squared_norms_of(l.source()));
+    CHECK(sum_of<float>(s, {1, 0, 0.25, -2}) == sum_of<float>(l.source(), {1, 0, 0.25, -2}));
+    CHECK(sum_of<double>(s, {1, 0, 0.25, -2}) == sum_of<double>(l.source(), {1, 0, 0.25, -2}));
+    std::vector<double> part(20), expected(20);
+    s.copy_sample(2, 7, 20, 1, part.data());
+    l.source().copy_sample(2, 7, 20, 1, expected.data());
+    CHECK(part == expected);
+  }
+}
+
+TEST_CASE("linear_weight: strides that let samples share numbers are a problem") {
+  const auto says = [](isize input_stride, isize output_stride) {
+    return linear_weight<float>{nullptr, nullptr, 4, 6, 5, input_stride, output_stride}.problem();
+  };
+  CHECK(says(5, 5) == "linear_weight: input_stride lets samples share numbers; give the distance in elements, or leave "
+                      "it out for dense data");
+  CHECK_THAT(says(6, 4), contains_text("linear_weight: output_stride lets"));
+  CHECK_THAT(says(6, 0), contains_text("output_stride"));
+  CHECK_THAT((linear_weight<float>{nullptr, nullptr, -1, 6, 5}.problem()), contains_text("negative"));
+}
+
 TEST_CASE("linear_weight: no samples and a layer of one number are valid") {
   const linear_weight<double> none{nullptr, nullptr, 0, 3, 2};
   CHECK(sum_of<double>(none, {}) == std::vector<double>(6, 0.0));

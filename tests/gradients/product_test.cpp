@@ -62,9 +62,9 @@ void same_bits_at(vector_level level) {
   if (!runs_here(level)) return;
   using kernel = detail::product_kernel<T, Height, Width>;
   const operands<T> o{.m = 21, .n = 75, .count = 270};
-  std::vector<T> got = o.out, rooms(static_cast<std::size_t>(kernel::left_room + kernel::right_room));
+  std::vector<T> got = o.out, rooms(static_cast<std::size_t>(kernel::left_room(21) + kernel::right_room));
   T* const left = rooms.data();
-  T* const right = left + kernel::left_room;
+  T* const right = left + kernel::left_room(21);
   const strided_rows<const T> a = o.left(), b = o.right();
   const strided_rows<T> out{got.data(), 77};
   at_vector_level(level, [=]() DPOPT_FORCE_INLINE_LAMBDA { kernel::add(21, 75, 270, a, b, out, left, right); });
@@ -86,7 +86,7 @@ TEST_CASE("portable_product: has the same bits at every vector level that runs h
 }
 
 TEST_CASE("add_outer_products: leaves out rows of factor 0, which may hold anything, across chunks") {
-  const isize rows = 600; // of 256
+  const isize rows = 600; // several chunks
   for (const auto& [inputs, outputs] : {std::array<isize, 2>{7, 4}, {3, 5}})
     for (const int left_out : {1, 2, 3}) { // all but every first, second, third row
       std::vector<float> a = random_numbers<float>(rows * inputs, 4), e = random_numbers<float>(rows * outputs, 5);

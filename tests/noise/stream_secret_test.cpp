@@ -3,6 +3,7 @@
 #include "dpopt/noise/stream_secret.hpp"
 
 #include "support/catch.hpp"
+#include "support/no_entropy.hpp"
 
 #include <algorithm>
 #include <set>
@@ -37,6 +38,16 @@ TEST_CASE("a copy of the bytes is the secret; before that there is none") {
   std::ranges::copy(root.bytes(), other.bytes().begin());
   CHECK(other.key(0) == root.key(0));
   CHECK(other.key(1) == root.key(1));
+}
+
+TEST_CASE("without entropy there is no fresh seed or incarnation, and nothing changes") {
+  using dpopt::test::no_entropy;
+  stream_secret secret = drawn(42, 7);
+  CHECK_THROWS_AS(secret.draw({}, 0, no_entropy{}), dpopt::randomness_error);
+  CHECK_THROWS_WITH(secret.draw({}, 0, no_entropy{}), contains_text(no_entropy::cause));
+  CHECK_THROWS_AS(secret.renew(42, no_entropy{}), dpopt::randomness_error);
+  CHECK(secret.key(0) == drawn(42, 7).key(0));
+  CHECK_NOTHROW(secret.draw(42, 7, no_entropy{})); // a user's seed needs none
 }
 
 } // namespace

@@ -3,6 +3,7 @@
 #include "dpopt/sodium/chacha_stream.hpp"
 
 #include "support/catch.hpp"
+#include "support/no_entropy.hpp"
 
 #include <algorithm>
 #include <limits>
@@ -67,6 +68,16 @@ TEST_CASE("a key is empty until it is drawn, and two draws differ") {
   secret_key other;
   other.draw();
   CHECK_FALSE(std::ranges::equal(key.bytes(), other.bytes())); // equal with probability 2^-256
+}
+
+TEST_CASE("a key whose source fails is an error that names the cause, and no key, not even the old one") {
+  secret_key key = counting_key();
+  CHECK_THROWS_AS(key.draw(dpopt::test::no_entropy{}), dpopt::randomness_error);
+  CHECK_THROWS_WITH(key.draw(dpopt::test::no_entropy{}),
+                    "no key could be drawn from the operating system: no entropy here");
+  CHECK(key.empty());
+  CHECK_THROWS_AS(key.require_usable(), dpopt::state_error);
+  CHECK_THROWS_AS(dpopt::require_sodium(dpopt::test::no_entropy{}), dpopt::randomness_error);
 }
 
 TEST_CASE("a key and each of its copies are wiped when they go away") {

@@ -6,9 +6,8 @@
 #include "dpopt/sodium/secure_gaussian.hpp"
 #include "support/catch.hpp"
 #include "support/discrete_law.hpp"
-
-#include <sys/wait.h>
-#include <unistd.h>
+#include "support/forked.hpp"
+#include "support/no_entropy.hpp"
 
 #include <algorithm>
 #include <array>
@@ -16,6 +15,7 @@
 #include <cstdint>
 #include <cstring>
 #include <limits>
+#include <new>
 #include <string>
 #include <vector>
 
@@ -69,33 +69,6 @@ struct stream_words {
     return word;
   }
 };
-
-/// What f throws in a child process; empty if nothing.
-template <class F>
-std::string thrown_in_a_child(F f) {
-  std::array<int, 2> pipe_ends{};
-  REQUIRE(pipe(pipe_ends.data()) == 0);
-  const pid_t child = fork();
-  REQUIRE(child >= 0);
-  if (child == 0) {
-    std::string text;
-    try {
-      f();
-    } catch (const dpopt::state_error& e) {
-      text = e.what();
-    }
-    const auto written = write(pipe_ends[1], text.data(), text.size());
-    _exit(written == static_cast<ssize_t>(text.size()) ? 0 : 1);
-  }
-  close(pipe_ends[1]);
-  std::string text(1000, ' ');
-  const auto got = read(pipe_ends[0], text.data(), text.size());
-  close(pipe_ends[0]);
-  int status = 1;
-  waitpid(child, &status, 0);
-  CHECK(status == 0);
-  return text.substr(0, static_cast<std::size_t>(std::max<ssize_t>(got, 0)));
-}
 
 } // namespace
 
@@ -224,6 +197,36 @@ TEST_CASE("a stream that runs out of its group's blocks is an error and no reuse
   CHECK(taken == dpopt::detail::hardened_words::blocks * 8);
 }
 
+TEST_CASE("nothing of the streams' buffers outlives them") {
+  // volatile: memory that no object lives in any more is looked at, byte by byte
+  const auto holds = [](const unsigned char* memory, std::size_t bytes, std::uint64_t word) {
+    for (std::size_t at = 0; at + sizeof word <= bytes; ++at) {
+      std::uint64_t there = 0;
+      for (std::size_t k = 0; k < sizeof word; ++k)
+        there |= std::uint64_t{static_cast<const volatile unsigned char*>(memory)[at + k]} << (8 * k);
+      if (there == word) return true;
+    }
+    return false;
+  };
+  using words = dpopt::detail::hardened_words;
+  alignas(words) static unsigned char memory[sizeof(words)];
+  const hardened_gaussian noise = keyed(10);
+  auto* const stream = new (memory) words(noise.key_, {});
+  stream->start(0);
+  const std::uint64_t first = (*stream)();
+  CHECK(holds(memory, sizeof memory, first));
+  stream->~words();
+  CHECK_FALSE(holds(memory, sizeof memory, first));
+
+  using buffers = dpopt::detail::secure_buffers;
+  alignas(buffers) static unsigned char more[sizeof(buffers)];
+  auto* const drawn = new (more) buffers;
+  drawn->bytes.fill(7);
+  drawn->combine();
+  drawn->~buffers();
+  CHECK(sodium_is_zero(more, sizeof more) == 1);
+}
+
 TEST_CASE("a child made by fork() is refused what would repeat its parent's noise") {
   std::int64_t x = 0;
   hardened_gaussian noise{.noise_multiplier = 1.0};
@@ -233,6 +236,11 @@ TEST_CASE("a child made by fork() is refused what would repeat its parent's nois
       "noise was asked for in a process that was forked after the key was shared: it would repeat the "
       "parent's noise, so construct the optimizer after fork()";
   CHECK(thrown_in_a_child([&] { noise.add({.step = 1}, 10, &x, 1); }) == text);
+  CHECK(thrown_in_a_child([&] { // asking for the key makes it no other key
+          static_cast<void>(noise.secret());
+          static_cast<void>(noise.secret());
+          noise.add({.step = 1}, 10, &x, 1);
+        }) == text);
   const hardened_gaussian copy = noise;
   CHECK(thrown_in_a_child([&] { copy.add({.step = 1}, 10, &x, 1); }) == text);
   CHECK(thrown_in_a_child([&] { // a key of its own
@@ -246,6 +254,18 @@ TEST_CASE("a child made by fork() is refused what would repeat its parent's nois
   floating.draw_secret();
   double y = 0;
   CHECK(thrown_in_a_child([&] { floating.add({}, 10, &y, 1); }) == text);
+}
+
+TEST_CASE("no key of hardened or floating noise without entropy: an error that names the cause, and then no numbers") {
+  hardened_gaussian exact{.noise_multiplier = 1.0};
+  dpopt::secure_gaussian floating{.noise_multiplier = 1.0};
+  CHECK_THROWS_AS(exact.draw_secret(no_entropy{}), dpopt::randomness_error);
+  CHECK_THROWS_WITH(exact.draw_secret(no_entropy{}), contains_text(no_entropy::cause));
+  CHECK_THROWS_AS(floating.draw_secret(no_entropy{}), dpopt::randomness_error);
+  std::int64_t x = 0;
+  double y = 0;
+  CHECK_THROWS_AS(exact.add({}, 1, &x, 1), dpopt::state_error);
+  CHECK_THROWS_AS(floating.add({}, 1, &y, 1), dpopt::state_error);
 }
 
 TEST_CASE("hardened: validate() refuses a multiplier that is missing, negative or not finite") {

@@ -5,6 +5,8 @@
 #include "dpopt/sampling/poisson.hpp"
 #include "dpopt/sodium/secure_bits.hpp"
 #include "dpopt/sodium/seed_bits.hpp"
+#include "support/forked.hpp"
+#include "support/no_entropy.hpp"
 
 #include <algorithm>
 #include <bit>
@@ -12,6 +14,7 @@
 #include <set>
 
 using namespace dpopt;
+using namespace dpopt::test;
 
 TEST_CASE("secure_bits: without a key there are no bits; with one they are fixed, distinct and balanced") {
   secure_bits source;
@@ -41,4 +44,26 @@ TEST_CASE("seed_bits: delegates to the seed's stream or to the cipher, and refus
   CHECK(secure.next().records != again.next().records); // by chance once in 2^300
   CHECK_THROWS_WITH(poisson_sampler(10, 0.5, seed_bits{.generator_seed = 1, .secure_mode = true}),
                     contains_text("secure_mode draws its own key"));
+}
+
+TEST_CASE("secure_bits and seed_bits: no entropy is an error that names the cause, and then there are no bits") {
+  secure_bits secure;
+  CHECK_THROWS_AS(secure.draw_secret(no_entropy{}), randomness_error);
+  CHECK_THROWS_WITH(secure.draw_secret(no_entropy{}), contains_text(no_entropy::cause));
+  CHECK_THROWS_AS(secure.bits(0, 0), state_error);
+  for (const bool mode : {false, true}) {
+    seed_bits either{.secure_mode = mode};
+    CHECK_THROWS_AS(either.draw_secret(no_entropy{}), randomness_error);
+    CHECK_THROWS_WITH(either.draw_secret(no_entropy{}), contains_text(no_entropy::cause));
+    CHECK_THROWS_AS(either.bits(0, 0), state_error);
+  }
+}
+
+TEST_CASE("a child made by fork() is refused batches that would repeat its parent's sampling") {
+  poisson_sampler directly(10, 0.5, secure_bits{});
+  poisson_sampler chosen(10, 0.5, seed_bits{.secure_mode = true});
+  CHECK_THAT(thrown_in_a_child([&] { static_cast<void>(directly.next()); }), contains_text("construct the sampler"));
+  CHECK_THAT(thrown_in_a_child([&] { static_cast<void>(chosen.next()); }), contains_text("construct the sampler"));
+  CHECK(thrown_in_a_child([] { static_cast<void>(poisson_sampler(10, 0.5, secure_bits{}).next()); }).empty());
+  CHECK_NOTHROW(static_cast<void>(directly.next())); // the parent goes on
 }

@@ -3,6 +3,7 @@
 #include "dpopt/sodium/seed_gaussian.hpp"
 
 #include "support/catch.hpp"
+#include "support/no_entropy.hpp"
 
 #include <algorithm>
 #include <vector>
@@ -64,6 +65,27 @@ TEST_CASE("each start without a seed draws other numbers, in both modes") {
     one.draw_secret();
     two.draw_secret();
     CHECK(draw<double>(one) != draw<double>(two)); // equal with probability 2^-64 at most
+  }
+}
+
+TEST_CASE("a renewed secret draws other numbers, in both modes and also with a user's seed") {
+  for (const bool secure : {false, true}) {
+    seed_gaussian noise{.noise_multiplier = 1.0, .secure_mode = secure};
+    if (!secure) noise.generator_seed = 20;
+    noise.draw_secret();
+    const auto before = draw<double>(noise);
+    noise.renew_secret();
+    CHECK(draw<double>(noise) != before); // equal with probability 2^-64 at most
+  }
+}
+
+TEST_CASE("seed_gaussian: no entropy is an error that names the cause, in both modes") {
+  for (const bool secure : {false, true}) {
+    seed_gaussian noise{.noise_multiplier = 1.0, .secure_mode = secure};
+    CHECK_THROWS_AS(noise.draw_secret(dpopt::test::no_entropy{}), dpopt::randomness_error);
+    CHECK_THROWS_WITH(noise.draw_secret(dpopt::test::no_entropy{}), contains_text(dpopt::test::no_entropy::cause));
+    CHECK_THROWS_AS(noise.renew_secret(dpopt::test::no_entropy{}), dpopt::randomness_error);
+    CHECK_THROWS_AS(draw<double>(noise), dpopt::state_error);
   }
 }
 

@@ -23,6 +23,8 @@ extern std::vector<isize> first_record_of_user;
 extern materialized<float> as_input, as_output;
 extern isize batch, T, d, n, vocabulary, padding_index;
 extern const float *inputs, *output_gradients, *normalized, *norm_gradients, *token_gradients;
+extern const float *x, *down_x, *e, *up_t_e, *states, *h_gradients;
+extern isize outputs, rank, hidden;
 extern const std::int32_t* tokens;
 
 } // namespace documented

@@ -7,6 +7,7 @@ usage: tools_test.py [--build FOLDER] [unittest options]    FOLDER: a configured
 
 import importlib.machinery
 import importlib.util
+import os
 import subprocess
 import sys
 import tempfile
@@ -284,6 +285,40 @@ class Mutants(TreeTest):
         self.assert_fails(self.check("--list"), "needs '--- before' and '--- after' in turn")
 
 
+class Ptx(TreeTest):
+    """A tree with one kernel whose bits matter, and PTX as nvcc might write it."""
+
+    def setUp(self):
+        super().setUp()
+        self.header("cuda/a.cuh", "template <class V>", "__global__ void add_integers(V* x) {}")
+        self.write("tests/cuda/all_kernels.cu", '#include "dpopt/cuda/a.cuh"\n')
+
+    def check(self, *lines, entry="add_integers"):
+        text = "".join(f"  {line}\n" for line in lines)
+        ptx = self.write("a.ptx", f".visible .entry {entry}(\n)\n{{\n{text}}}\n")
+        return run("check_ptx", "--root", self.root, "--ptx", ptx)
+
+    def test_what_changes_bits_or_costs_memory_is_refused(self):
+        self.assert_passes(self.check("mul.f32 %f1, %f2, %f3;", "mad.lo.s32 %r1, %r2, %r3, %r4; // fma.rn.f32"))
+        self.assert_fails(self.check("fma.rn.f32 %f1, %f2, %f3, %f4;"), "add_integers: fuses a product with a sum")
+        self.assert_fails(self.check("call.uni _log,"), "calls a function")
+        self.assert_fails(self.check(".local .align 4 .b8 __local_depot0[16];"), "local memory")
+
+    def test_a_kernel_that_is_not_compiled_is_named(self):
+        self.assert_fails(self.check(entry="another"), "add_integers: not compiled")
+
+    def test_without_nvcc_it_is_skipped_but_for_the_list(self):
+        check = [str(TOOLS / "check_ptx"), "--root", str(self.root)]
+        absent = {**os.environ, "NVCC": str(self.root / "nvcc")}
+        result = subprocess.run(check, env=absent, capture_output=True, text=True, check=False)
+        self.assertEqual(result.returncode, 77)
+        self.assertIn("there is no nvcc", result.stdout)
+        self.header("cuda/b.cuh", "template <class V>", "__global__ void __launch_bounds__(8)", "    b(V* x) {}")
+        result = subprocess.run(check, env=absent, capture_output=True, text=True, check=False)
+        self.assertEqual(result.returncode, 1)
+        self.assertIn("does not include dpopt/cuda/b.cuh", result.stdout)
+
+
 class Bench(unittest.TestCase):
     def setUp(self):
         loader = importlib.machinery.SourceFileLoader("bench", str(TOOLS / "bench"))
@@ -324,7 +359,7 @@ class Build(unittest.TestCase):
         listed = set()
         for line in run("lib/list_tests")[1].splitlines():
             kind, name, ranks, _ = line.split()
-            if (kind == "plain" and name == "eigen") or "mpi" in kind:
+            if (kind == "plain" and name in ("eigen", "blas")) or "mpi" in kind:
                 continue
             listed.add(name)
         found = subprocess.run(["ctest", "-N"], cwd=BUILD, stdout=subprocess.PIPE, text=True, check=True).stdout

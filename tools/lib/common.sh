@@ -7,7 +7,7 @@ root=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/../.." && pwd)
 
 packages=(g++ cmake ninja-build pkg-config catch2 libeigen3-dev libopenmpi-dev openmpi-bin libsodium-dev
           nlohmann-json3-dev libcli11-dev libbenchmark-dev zlib1g-dev gnuplot-nox python3 python3-tqdm)
-packages_all=(clang-16 libclang-rt-16-dev clang-format-16 meson) # for tools/test --all; skipped by name without them
+packages_all=(clang-16 libclang-rt-16-dev clang-format-16 meson libopenblas-dev) # for tools/test --all; skipped by name without them
 
 say() { printf '%s\n' "$*"; }
 

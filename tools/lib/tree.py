@@ -11,14 +11,14 @@ ROOT = Path(__file__).resolve().parents[2]
 STAGES = ["core", "parameters", "gradients", "clipping", "accumulation", "communication", "noise", "scaling",
           "optimizers", "accounting", "sampling", "dp_optimizer", "checkpoint"]
 # Folders that are components of their own: they may include every stage, and the third-party headers named here.
-ADAPTERS = {"sodium": r"sodium\.h", "mpi": r"mpi\.h", "eigen": r"(unsupported/)?Eigen/\w+",
-            "cuda": r"(cuda_runtime|cublas_v2|nccl|mpi)\.h"}
+ADAPTERS = {"sodium": r"sodium\.h", "mpi": r"mpi\.h", "eigen": r"(unsupported/)?Eigen/\w+", "blas": r"cblas\.h",
+            "cuda": r"(cuda_runtime|cublas_v2|nccl|mpi|mpi-ext)\.h"}
 # The only headers that may ask the system anything.
-PLATFORM = {"dpopt/core/platform.hpp": r"unistd\.h",
+PLATFORM = {"dpopt/core/platform.hpp": r"(unistd|sys/random)\.h",
             "dpopt/checkpoint/file.hpp": r"(fcntl|unistd|sys/file)\.h"}
 # Headers of the component dpopt::dpopt: core and sodium together.
 UMBRELLA = ["dpopt/dpopt.hpp", "dpopt/dp_optimizer/per_layer_optimizers.hpp"]
-COMPONENTS = ["core", "sodium", "dpopt", "mpi", "eigen", "cuda"]
+COMPONENTS = ["core", "sodium", "dpopt", "mpi", "eigen", "blas", "cuda"]
 
 INCLUDE = re.compile(r'^[ \t]*#[ \t]*include[ \t]*([<"])([^>"]+)[>"]', re.MULTILINE)
 # Folders under tests/ that are no stage: what lies in them has rules of its own.

@@ -20,6 +20,7 @@
 #include "dpopt/communication/shared_values.hpp"
 #include "dpopt/dp_optimizer/dp_optimizer.hpp"
 
+#include <algorithm>
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
@@ -78,8 +79,24 @@ struct checkpoint_access {
     f("steps", std::as_writable_bytes(std::span(&opt.steps_, 1)));
     for (isize p = 0; p < opt.parameters_.count(); ++p)
       f(message("value of ", opt.parameters_[p].name), std::as_writable_bytes(opt.parameters_[p].value));
+  }
+
+  /// Calls f(name, bytes) for the base optimizer's slots. One that is not in use has no bytes, and stands for zeros.
+  template <class Opt, class F>
+  static void visit_slots(Opt& opt, F&& f) {
     std::size_t slot = 0;
     for (auto& s : opt.optimizer_state_) f(message("optimizer slot ", slot++), std::as_writable_bytes(std::span(s)));
+  }
+
+  /// Room for the slots that the record has numbers in and this run has not: its options may change on the way. Slots
+  /// of zeros do without.
+  template <class Opt>
+  static void make_saved_slots(Opt& opt, const record_reader& in) {
+    for (std::size_t s = 0; s < opt.optimizer_state_.size(); ++s) {
+      const auto saved = in.bytes(message("optimizer slot ", s));
+      if (!opt.keeps_slot(s) && std::ranges::any_of(saved, [](std::byte b) { return b != std::byte{0}; }))
+        opt.make_slot(s);
+    }
   }
 
   /// Calls f(name, bytes) for what only a run that goes on bit by bit may take over.
@@ -97,7 +114,9 @@ struct checkpoint_access {
     require_between_steps(opt, "save()");
     record_writer out;
     for (const auto& [name, text] : requirements(opt)) out.add("configuration: " + name, text);
-    visit_training_state(opt, [&](const std::string& name, std::span<std::byte> bytes) { out.add(name, bytes); });
+    const auto add = [&](const std::string& name, std::span<std::byte> bytes) { out.add(name, bytes); };
+    visit_training_state(opt, add);
+    visit_slots(opt, add);
     visit_random_state(
         opt, [&](const std::string& name, std::span<std::byte> bytes) { out.add(name, bytes); }, companions...);
     out.add("companions", static_cast<std::uint64_t>(sizeof...(C)));
@@ -155,9 +174,13 @@ struct checkpoint_access {
   template <class Opt>
   struct renewal { // share_secret() with a fresh incarnation
     Opt& opt;
+    std::span<const std::byte> saved;
     void draw_secret() {
       if constexpr (requires { opt.noise_.renew_secret(); }) opt.noise_.renew_secret();
       else opt.noise_.draw_secret();
+      if (std::ranges::equal(opt.noise_.secret(), saved)) // a user's seed, taken again
+        throw randomness_error("resume(): the noise mechanism has the checkpoint's secret again and would repeat its "
+                               "numbers; a mechanism with a seed needs renew_secret(), which makes another of it");
     }
     std::span<std::byte> secret() { return opt.noise_.secret(); }
   };
@@ -199,6 +222,10 @@ struct checkpoint_access {
                                          " bytes, this run has ", here.size()));
       };
       visit_training_state(opt, fits);
+      make_saved_slots(opt, *in);
+      visit_slots(opt, [&](const std::string& name, std::span<std::byte> here) {
+        if (!here.empty() && !in->bytes(name).empty()) fits(name, here);
+      });
       visit_random_state(opt, fits, companions...);
       accountant.emplace(accountant_of(opt, *in));
       if constexpr (RestorableClipper<typename Opt::clipper_type>) {
@@ -222,7 +249,7 @@ struct checkpoint_access {
       trouble.raise_together(ranks);
     }
     if (!same_run) {
-      renewal<Opt> fresh{opt};
+      renewal<Opt> fresh{opt, in->bytes("random state 0")};
       share_secret(ranks, fresh);
     }
 
@@ -230,6 +257,9 @@ struct checkpoint_access {
     if constexpr (RestorableClipper<typename Opt::clipper_type>)
       opt.contributions_.clipper().restore(std::move(learned));
     visit_training_state(opt, take);
+    visit_slots(opt, [&](const std::string& name, std::span<std::byte> here) {
+      if (!here.empty() && !in->bytes(name).empty()) take(name, here);
+    });
     opt.accountant_ = std::move(*accountant);
     if (same_run) {
       visit_random_state(opt, take, companions...);
@@ -254,8 +284,8 @@ template <class Opt, Companion... C>
 
 /// COLLECTIVE, before the first step. The root's bytes count; other ranks may pass none. Companions as at save().
 /// Parameters get the saved values. Nothing changes when it throws, except that noise may have a new secret.
-/// @throw invalid_argument for a damaged record or one that does not fit, state_error for one older than the ledger;
-///   rank_error on all ranks of several.
+/// @throw invalid_argument for a damaged record or one that does not fit, state_error for one older than the ledger,
+///   randomness_error for noise that would repeat itself; rank_error on all ranks of several.
 template <class Opt, Companion... C>
 resumed resume(Opt& opt, std::span<const std::byte> bytes, const resume_options& how, C&... companions) {
   return checkpoint_access::resume(opt, bytes, how, companions...);

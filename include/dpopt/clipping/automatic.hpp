@@ -10,6 +10,7 @@
 
 #include "dpopt/clipping/flat.hpp"
 #include "dpopt/clipping/with_rule.hpp"
+#include "dpopt/core/platform.hpp"
 
 #include <cmath>
 #include <span>
@@ -24,7 +25,7 @@ struct automatic_rule {
   double bound = 0;
   double gamma = 0;
 
-  [[nodiscard]] double operator()(double norm) const noexcept {
+  [[nodiscard]] DPOPT_DEVICE double operator()(double norm) const noexcept {
     return std::isfinite(norm) ? bound / (norm + gamma) : 0;
   }
 };

@@ -10,6 +10,7 @@
 
 #include "dpopt/clipping/flat.hpp"
 #include "dpopt/clipping/with_rule.hpp"
+#include "dpopt/core/platform.hpp"
 
 #include <algorithm>
 #include <optional>
@@ -24,7 +25,7 @@ struct drop_above_rule {
   double factor = 0;
   double limit = 0; ///< Z
 
-  [[nodiscard]] double operator()(double norm) const noexcept { return norm <= limit ? factor : 0; }
+  [[nodiscard]] DPOPT_DEVICE double operator()(double norm) const noexcept { return norm <= limit ? factor : 0; }
 };
 
 /// Z by itself, as the paper has it.

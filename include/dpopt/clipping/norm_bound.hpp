@@ -5,6 +5,7 @@
 #pragma once
 
 #include "dpopt/core/error.hpp"
+#include "dpopt/core/platform.hpp"
 
 #include <cmath>
 #include <string_view>
@@ -17,7 +18,7 @@ struct norm_bound {
   double bound = 0;
   static constexpr double stabilizer = 1e-6;
 
-  [[nodiscard]] double operator()(double norm) const noexcept {
+  [[nodiscard]] DPOPT_DEVICE double operator()(double norm) const noexcept {
     if (!std::isfinite(norm)) return 0;
     const double factor = bound / (norm + stabilizer);
     return factor < 1 ? factor : 1;

@@ -9,6 +9,7 @@
 
 #include "dpopt/clipping/flat.hpp"
 #include "dpopt/clipping/with_rule.hpp"
+#include "dpopt/core/platform.hpp"
 
 #include <cmath>
 #include <span>
@@ -26,7 +27,7 @@ struct psac_rule {
   double bound = 0;
   double r = 0;
 
-  [[nodiscard]] double operator()(double norm) const noexcept {
+  [[nodiscard]] DPOPT_DEVICE double operator()(double norm) const noexcept {
     return std::isfinite(norm) ? bound / (norm + r / (norm + r)) : 0;
   }
 };

@@ -8,6 +8,7 @@
 
 #include "dpopt/clipping/clipper.hpp"
 #include "dpopt/clipping/flat.hpp"
+#include "dpopt/core/platform.hpp"
 
 #include <limits>
 #include <span>
@@ -23,7 +24,7 @@ struct scaled_rule {
   Rule rule = {};
   double scale = 1;
 
-  [[nodiscard]] double operator()(double norm) const noexcept { return rule(norm) * scale; }
+  [[nodiscard]] DPOPT_DEVICE double operator()(double norm) const noexcept { return rule(norm) * scale; }
 };
 
 template <class Inner>

@@ -1,7 +1,7 @@
 // SPDX-FileCopyrightText: The dpopt authors
 // SPDX-License-Identifier: Apache-2.0
 /// @file
-/// The only place where compilers differ.
+/// The place where compilers differ; what they lack in vector operations is in core/vector_operations.hpp.
 ///
 /// Noise must have the same bits on every rank, also when ranks were built by other compilers or at other -O levels.
 /// IEEE arithmetic gives that as long as no compiler fuses a * b + c into one rounding. GCC takes that wish per
@@ -19,28 +19,34 @@
 /// one that computes is DPOPT_NO_CONTRACT itself. DPOPT_HOT is that at -O3: at the -O2 of most builds g++ 12 is a fifth
 /// slower.
 ///
-/// Where processes can fork, process_id() tells a child from its parent.
+/// Where processes can fork, process_id() tells a child from its parent; system_random() is the operating system's
+/// generator where it has one that reports failures.
 #pragma once
 
 #if __has_include(<unistd.h>)
 #include <unistd.h>
 #endif
-#include <cmath>
+#if __has_include(<sys/random.h>)
+#include <sys/random.h>
+#endif
+#include <cerrno>
 #include <cstddef>
-#include <cstring>
 
 #if defined(__clang__)
 #define DPOPT_NO_CONTRACT
 #define DPOPT_HOT
 #define DPOPT_NO_CONTRACT_BLOCK _Pragma("clang fp contract(off)")
+#define DPOPT_TURN_BY_TURN _Pragma("clang loop vectorize(disable)") // before a loop whose turns are vectors already
 #elif defined(__GNUC__)
 #define DPOPT_NO_CONTRACT [[gnu::optimize("fp-contract=off")]]
 #define DPOPT_HOT [[gnu::optimize("O3", "fp-contract=off")]]
 #define DPOPT_NO_CONTRACT_BLOCK
+#define DPOPT_TURN_BY_TURN
 #else
 #define DPOPT_NO_CONTRACT
 #define DPOPT_HOT
 #define DPOPT_NO_CONTRACT_BLOCK
+#define DPOPT_TURN_BY_TURN
 #endif
 
 #if defined(__GNUC__)
@@ -49,6 +55,12 @@
 #else
 #define DPOPT_FORCE_INLINE
 #define DPOPT_FORCE_INLINE_LAMBDA
+#endif
+
+#if defined(__GNUC__) && !defined(__CUDACC__) // nvcc warns about the pragma
+#define DPOPT_UNROLL _Pragma("GCC unroll 16") // before a loop of at most 16 turns
+#else
+#define DPOPT_UNROLL
 #endif
 
 // Functions that kernels call too. Whoever compiles kernels with nvcc keeps products apart from sums: --fmad=false.
@@ -113,35 +125,14 @@ enum class vector_level { plain, avx2, avx512 };
 #endif
 }
 
-/// x[i] becomes its correctly rounded square root. Why not a loop around std::sqrt: it may set errno, which keeps
-/// compilers from vectorising it, and GCC takes no wish for less but on the command line.
-DPOPT_FORCE_INLINE inline void square_roots(float* x, std::ptrdiff_t n) noexcept {
-  std::ptrdiff_t i = 0;
-#if defined(__SSE2__) && defined(__GNUC__)
-  using four [[gnu::vector_size(16)]] = float;
-  for (; i + 4 <= n; i += 4) {
-    four part;
-    std::memcpy(&part, x + i, sizeof part);
-    part = __builtin_ia32_sqrtps(part);
-    std::memcpy(x + i, &part, sizeof part);
-  }
+/// Fills out[0, n), n <= 256, from the operating system's generator; waits until that is seeded. 0, or the errno of
+/// what went wrong; ENOSYS also where this library knows no such generator.
+[[nodiscard]] inline int system_random([[maybe_unused]] void* out, [[maybe_unused]] std::size_t n) noexcept {
+#if __has_include(<unistd.h>) && __has_include(<sys/random.h>)
+  return ::getentropy(out, n) == 0 ? 0 : errno;
+#else
+  return ENOSYS;
 #endif
-  for (; i < n; ++i) x[i] = std::sqrt(x[i]);
-}
-
-/// The same in double.
-DPOPT_FORCE_INLINE inline void square_roots(double* x, std::ptrdiff_t n) noexcept {
-  std::ptrdiff_t i = 0;
-#if defined(__SSE2__) && defined(__GNUC__)
-  using two [[gnu::vector_size(16)]] = double;
-  for (; i + 2 <= n; i += 2) {
-    two part;
-    std::memcpy(&part, x + i, sizeof part);
-    part = __builtin_ia32_sqrtpd(part);
-    std::memcpy(x + i, &part, sizeof part);
-  }
-#endif
-  for (; i < n; ++i) x[i] = std::sqrt(x[i]);
 }
 
 } // namespace dpopt

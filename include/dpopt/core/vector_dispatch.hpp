@@ -4,6 +4,7 @@
 /// Runs a loop as compiled for the best vector instructions of the machine.
 ///
 ///     vectorized([=]() DPOPT_FORCE_INLINE_LAMBDA { loop(x, n); }); // loop() is DPOPT_FORCE_INLINE
+///     vectorized([=](auto width) DPOPT_FORCE_INLINE_LAMBDA { loop(width, x, n); }); // told its vector_bytes
 ///
 /// The bits are the same at every level as long as a turn of the loop does not depend on another and nothing is fused:
 /// GCC sees to the latter here, for Clang loop() has a DPOPT_NO_CONTRACT_BLOCK.
@@ -12,24 +13,34 @@
 #pragma once
 
 #include "dpopt/core/platform.hpp"
+#include "dpopt/core/vector_operations.hpp"
+
+#include <cstddef>
+#include <type_traits>
 
 namespace dpopt {
 
 namespace detail {
 
+template <std::size_t Bytes, class F>
+DPOPT_FORCE_INLINE inline void call(const F& f) {
+  if constexpr (std::is_invocable_v<const F&, vector_bytes<Bytes>>) f(vector_bytes<Bytes>{});
+  else f();
+}
+
 template <class F>
 DPOPT_HOT void call_plain(const F& f) {
-  f();
+  call<16>(f);
 }
 
 template <class F>
 DPOPT_TARGET_AVX2 DPOPT_HOT void call_avx2(const F& f) {
-  f();
+  call<32>(f);
 }
 
 template <class F>
 DPOPT_TARGET_AVX512 DPOPT_HOT void call_avx512(const F& f) {
-  f();
+  call<64>(f);
 }
 
 } // namespace detail

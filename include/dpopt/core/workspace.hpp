@@ -6,6 +6,7 @@
 
 #include "dpopt/core/types.hpp"
 
+#include <algorithm>
 #include <cstddef>
 #include <memory>
 #include <new>
@@ -14,21 +15,33 @@
 
 namespace dpopt {
 
-/// Hands out uninitialised arrays that stay valid until the scope they were taken in is released.
-/// Chunks are reused by position, so a step that asks for the same sizes as the last one allocates nothing.
+/// Hands out uninitialised arrays that stay valid until the scope they were taken in is released, last taken first.
+/// They lie one behind the other in one block; what does not fit gets memory of its own, and when everything was given
+/// back the block grows to the most that was in use at a time. So a step that asks for what the last one asked for
+/// allocates nothing.
 class workspace {
 public:
   workspace() = default;
 
-  /// Takes from `memory` what fits there, and only the rest from the heap. What bytes() says after the first steps is
-  /// enough for the same steps. The memory must outlive this object and serve nothing else.
-  explicit workspace(std::span<std::byte> memory) : lent_(memory) { chunks_.reserve(16); }
+  explicit workspace(std::span<std::byte> memory) { use(memory); }
 
-  /// Bytes in use at the most so far, wherever they are; grows in the first steps and then no more.
+  /// From now on the block is `memory`, which never grows: what does not fit comes from the heap, each time. It must
+  /// outlive this object or the next use() and serve nothing else. Only while nothing is taken. Empty: a block of its
+  /// own again.
+  void use(std::span<std::byte> memory) noexcept {
+    own_.reset();
+    block_ = {};
+    given_ = !memory.empty();
+    void* at = memory.data();
+    std::size_t left = memory.size();
+    if (given_ && std::align(alignment, 1, at, left) != nullptr)
+      block_ = {static_cast<std::byte*>(at), left / alignment * alignment};
+  }
+
+  /// The most bytes that were in use at a time so far; the memory that suffices for the same steps, wherever it starts.
+  /// Grows in the first steps and then no more.
   [[nodiscard]] isize bytes() const noexcept {
-    std::size_t total = 0;
-    for (const chunk& c : chunks_) total += c.bytes;
-    return static_cast<isize>(total) + (chunks_.empty() ? 0 : static_cast<isize>(alignment));
+    return peak_ == 0 ? 0 : static_cast<isize>(peak_ + (alignment - 1)); // the rest of a line at the start of the memory
   }
 
   /// Takes room for n values of the trivial type U. @complexity O(1) after warm-up.
@@ -36,28 +49,35 @@ public:
   [[nodiscard]] U* take(isize n) {
     static_assert(alignof(U) <= alignment);
     const auto bytes = (static_cast<std::size_t>(n) * sizeof(U) + alignment - 1) / alignment * alignment;
-    if (used_ == chunks_.size()) chunks_.emplace_back();
-    chunk& c = chunks_[used_];
-    if (c.bytes < bytes) {
-      c.lent = carve(bytes);
-      c.memory.reset(c.lent != nullptr ? nullptr : new (std::align_val_t{alignment}) std::byte[bytes]);
-      c.bytes = bytes;
+    live_ += bytes;
+    peak_ = std::max(peak_, live_);
+    if (bytes <= block_.size() - used_) {
+      used_ += bytes;
+      return reinterpret_cast<U*>(block_.data() + (used_ - bytes));
     }
-    ++used_;
-    return reinterpret_cast<U*>(c.lent != nullptr ? c.lent : c.memory.get());
+    beyond_.push_back(allocate(bytes));
+    return reinterpret_cast<U*>(beyond_.back().get());
   }
 
   /// Gives back on destruction whatever was taken since construction.
   class scope {
   public:
-    explicit scope(workspace& w) noexcept : workspace_(w), mark_(w.used_) {}
+    explicit scope(workspace& w) noexcept : workspace_(w), used_(w.used_), live_(w.live_), beyond_(w.beyond_.size()) {}
     scope(const scope&) = delete;
     scope& operator=(const scope&) = delete;
-    ~scope() { workspace_.used_ = mark_; }
+    ~scope() {
+      workspace_.used_ = used_;
+      workspace_.live_ = live_;
+      if (workspace_.beyond_.size() == beyond_) return;
+      while (workspace_.beyond_.size() > beyond_) workspace_.beyond_.pop_back();
+      if (live_ == 0) workspace_.grow();
+    }
 
   private:
     workspace& workspace_;
-    std::size_t mark_;
+    std::size_t used_;
+    std::size_t live_;
+    std::size_t beyond_;
   };
 
 private:
@@ -65,25 +85,31 @@ private:
   struct aligned_delete {
     void operator()(std::byte* p) const noexcept { ::operator delete[](p, std::align_val_t{alignment}); }
   };
-  struct chunk {
-    std::unique_ptr<std::byte[], aligned_delete> memory;
-    std::byte* lent = nullptr; // instead of memory
-    std::size_t bytes = 0;
-  };
+  using piece = std::unique_ptr<std::byte[], aligned_delete>;
 
-  /// The next aligned `bytes` of what was lent; null when they do not fit.
-  [[nodiscard]] std::byte* carve(std::size_t bytes) noexcept {
-    void* at = lent_.data();
-    std::size_t left = lent_.size();
-    if (at == nullptr || std::align(alignment, bytes, at, left) == nullptr) return nullptr;
-    auto* const found = static_cast<std::byte*>(at);
-    lent_ = {found + bytes, left - bytes};
-    return found;
+  [[nodiscard]] static piece allocate(std::size_t bytes) {
+    return piece(new (std::align_val_t{alignment}) std::byte[bytes]);
   }
 
-  std::vector<chunk> chunks_;
-  std::span<std::byte> lent_; // what is left of it
-  std::size_t used_ = 0;
+  /// While nothing is in use. The old block goes first, so that the two never count together.
+  void grow() noexcept {
+    if (given_) return;
+    block_ = {};
+    own_.reset();
+    try {
+      own_ = allocate(peak_);
+      block_ = {own_.get(), peak_};
+    } catch (const std::bad_alloc&) { // whoever takes something next is told
+    }
+  }
+
+  std::span<std::byte> block_;
+  std::size_t used_ = 0; // bytes of the block
+  std::size_t live_ = 0; // bytes in use, wherever they are
+  std::size_t peak_ = 0;
+  bool given_ = false;
+  piece own_;                 // the block, unless it was given
+  std::vector<piece> beyond_; // what did not fit
 };
 
 } // namespace dpopt

@@ -5,14 +5,12 @@
 /// clang against an executor that runs kernels on the CPU and was included before.
 ///
 /// Rules for a kernel, so that both compilers agree:
-/// - a `__global__ void` function template or `inline` function whose arguments are trivially copyable values;
+/// - a `__global__ void` function template (nvcc has no inline kernels) whose arguments are trivially copyable values;
 /// - shared memory by DPOPT_SHARED(type, name, count), static, at the top of the kernel;
 /// - warps of 32; shuffles with an explicit mask; no dynamic parallelism, textures or inline PTX;
 /// - element and sample indices are isize, computed in 64 bits before anything is multiplied;
 /// - products are never fused with sums (nvcc: --fmad=false, which dpopt::cuda passes on), so that noise and optimizer
 ///   updates have the CPU's bits.
-#pragma once
-
 #pragma once
 
 #include "dpopt/core/types.hpp"

@@ -75,6 +75,10 @@ struct composition {
       AddressableNoise<noise_type> || !placement_type::needs_addressable,
       "dpopt: with this placement a rank's noise must follow from its address, but this mechanism's numbers depend "
       "on the order of calls; use counter_gaussian or secure_gaussian, or placement root_before_reduction.");
+  static_assert(
+      SharesSecret<noise_type> || !requires(noise_type n) { n.draw_secret(); },
+      "dpopt: this noise mechanism draws a secret that ranks cannot share, so each would add noise of its own "
+      "after the reduction; give it secret() and reproducible() too (SharesSecret in noise/noise_mechanism.hpp).");
   static_assert(!CorrelatedNoise<noise_type> || !placement_type::before_reduction,
                 "dpopt: correlated noise is added after the reduction, when it is certain that the step releases; use "
                 "placement replicated.");

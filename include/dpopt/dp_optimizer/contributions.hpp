@@ -8,6 +8,7 @@
 #include "dpopt/accumulation/accumulator.hpp"
 #include "dpopt/accumulation/deferred_source.hpp"
 #include "dpopt/clipping/clipper.hpp"
+#include "dpopt/core/vector_dispatch.hpp"
 #include "dpopt/dp_optimizer/microbatch.hpp"
 #include "dpopt/gradients/per_sample_gradients.hpp"
 
@@ -125,6 +126,8 @@ public:
   [[nodiscard]] A& sum() noexcept { return sum_; }
   [[nodiscard]] const A& sum() const noexcept { return sum_; }
   [[nodiscard]] const private_counts& counts() const noexcept { return counts_; }
+  [[nodiscard]] workspace& scratch() noexcept { return scratch_; }
+  [[nodiscard]] const workspace& scratch() const noexcept { return scratch_; }
 
   /// This rank's side scalars of a LearningClipper; empty for others.
   [[nodiscard]] std::span<double> side() noexcept { return side_; }
@@ -183,25 +186,34 @@ private:
     const auto rule = clipper_.rule(g);
     const double* const squared = norms(g);
     const isize members = std::ssize(members_[static_cast<std::size_t>(g)]);
+    double* const factors = factors_.data(); // first the norms
+    for (isize i = range.first; i < range.first + range.count; ++i)
+      factors[i] = members > 1 ? upper_bound_of_sum(squared[i], members) : squared[i];
+    vectorized([first = factors + range.first, n = range.count](auto width) DPOPT_FORCE_INLINE_LAMBDA {
+      square_roots(first, n, width);
+    });
+    private_counts seen; // counted in registers
     for (isize i = range.first; i < range.first + range.count; ++i) {
       const double w = current_.gradient_scale * (current_.weights ? current_.weights[i] : 1.0);
-      ++counts_.samples;
+      ++seen.samples;
       double factor = 0;
       if (w != 0) { // weight 0 is a padding mask: the data may be anything
-        const double whole = members > 1 ? upper_bound_of_sum(squared[i], members) : squared[i];
-        const double norm = std::sqrt(whole) * std::abs(w);
+        const double norm = factors[i] * std::abs(w);
         const double scale = rule(norm);
         factor = scale * w;
         if (!std::isfinite(norm) || !std::isfinite(factor)) {
           factor = 0;
-          ++counts_.non_finite;
+          ++seen.non_finite;
         } else {
-          if (scale < 1) ++counts_.clipped;
+          if (scale < 1) ++seen.clipped;
           if constexpr (LearningClipper<C>) clipper_.observe(g, norm, side_);
         }
       }
-      factors_[static_cast<std::size_t>(i)] = factor;
+      factors[i] = factor;
     }
+    counts_.samples += seen.samples;
+    counts_.clipped += seen.clipped;
+    counts_.non_finite += seen.non_finite;
   }
 
   C clipper_;

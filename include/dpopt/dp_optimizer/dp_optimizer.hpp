@@ -31,6 +31,7 @@
 #include <array>
 #include <cmath>
 #include <concepts>
+#include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <iomanip>
@@ -128,7 +129,7 @@ public:
     static_assert(
         GradientView<S> && (PerSampleGradients<S, double> || AccumulatesFrom<accumulator_type, S>),
         "dpopt: the gradient source does not satisfy PerSampleGradients (see "
-        "gradients/per_sample_gradients.hpp): it must be trivially copyable, at most 128 bytes, and answer both "
+        "gradients/per_sample_gradients.hpp): it must be trivially copyable, at most 192 bytes, and answer both "
         "questions.");
     static_assert(
         AccumulatesFrom<accumulator_type, S>,
@@ -263,6 +264,16 @@ public:
     for (const auto& p : parameters_) std::fill(p.gradient.begin(), p.gradient.end(), T(0));
   }
 
+  /// From now on scratch memory is the user's, which outlives this optimizer and serves nothing else meanwhile; nothing
+  /// comes from the heap as long as it suffices. At any time, on any rank. Empty: from the heap again.
+  /// @throw invalid_argument when it is less than workspace_bytes(), with nothing changed.
+  void use_workspace(std::span<std::byte> memory) {
+    if (!memory.empty() && std::ssize(memory) < workspace_bytes())
+      throw invalid_argument(message("use_workspace: ", memory.size(), " bytes were given, the steps so far needed ",
+                                     workspace_bytes(), "; give that many"));
+    contributions_.scratch().use(memory);
+  }
+
   // ---- look: local, public unless the name says private -----------------------------------------------------------
 
   /// Logical batches in the current step, or in the last one until begin(); 0 before the first.
@@ -313,12 +324,19 @@ public:
   /// p or slot.
   [[nodiscard]] std::span<const T> optimizer_slot(isize p, std::size_t slot) const {
     if constexpr (slots > 0)
-      if (p >= 0 && p < parameters_.count() && slot < slots)
-        return std::span(optimizer_state_[slot])
-            .subspan(static_cast<std::size_t>(plan().offset(p)), parameters_[p].value.size());
+      if (p >= 0 && p < parameters_.count() && slot < slots) {
+        if (keeps_slot(slot))
+          return std::span(optimizer_state_[slot])
+              .subspan(static_cast<std::size_t>(plan().offset(p)), parameters_[p].value.size());
+        throw invalid_argument(message("optimizer_slot: slot ", slot, " is not kept; ", text_of(base_),
+                                       " has no use for it"));
+      }
     throw invalid_argument(message("optimizer_slot: parameter ", p, ", slot ", slot, " does not exist; there are ",
                                    parameters_.count(), " parameters with ", slots, " slots each"));
   }
+  /// Bytes of scratch memory that the steps so far needed, on this rank. They follow from layers and types, not from
+  /// batch sizes, which cost 8 bytes for each sample and group beside it.
+  [[nodiscard]] isize workspace_bytes() const noexcept { return contributions_.scratch().bytes(); }
   /// PRIVATE: counts of samples on this rank in the last step. Not covered by any epsilon.
   [[nodiscard]] const private_counts& private_sample_counts() const noexcept { return last_counts_; }
 
@@ -395,7 +413,7 @@ private:
     if constexpr (LearningClipper<clipper_type>) // refuse early
       static_cast<void>(contributions_.clipper().gradient_multiplier(greatest_multiplier()));
     control_ = control_message(std::ssize(contributions_.side()));
-    for (auto& s : optimizer_state_) s.assign(static_cast<std::size_t>(plan().total()), T(0));
+    make_slots();
     posted_.reserve(static_cast<std::size_t>(plan().buckets().size()));
     fix_noise();
     if constexpr (scatters) shards_ = shard_plan(plan(), communicator_.rank(), communicator_.size());
@@ -503,6 +521,7 @@ private:
     while (const auto k = progress_.rest()) post(*k);
     last_iterations_ = state_.accumulated_iterations();
     divisor_ = scaling_.divisor(std::max<isize>(1, last_iterations_), communicator_.size());
+    failure_.record([&] { make_slots(); });
     failure_.record([&] { probe_noise(); });
     failure_.record([&] { charge(state_.sampling_rate()); });
     exchange_status();
@@ -710,10 +729,11 @@ private:
   /// ONE pass over the parameters: noise, scale and update on a tile that stays in L1.
   void release_and_update() {
     if constexpr (elementwise) {
+      make_slots();
       const auto constants = step_constants();
       for (isize p = 0; p < parameters_.count(); ++p)
         for_each_tile(p, [&](isize first, isize count) {
-          std::array<T, release_tile_elements> tile;
+          alignas(64) std::array<T, release_tile_elements> tile;
           const auto& entry = parameters_[p];
           T* const g = entry.gradient.empty() ? tile.data() : entry.gradient.data() + first;
           release(p, first, count, divisor_, g);
@@ -763,6 +783,7 @@ private:
 
   void update_from_gradients() {
     if constexpr (elementwise) {
+      make_slots(); // the hook may have changed options
       const auto constants = step_constants();
       for (isize p = 0; p < parameters_.count(); ++p)
         constants.update(parameters_[p].value.data(), gradient(p).data(), state_tile(p, 0), parameters_[p].size());
@@ -798,8 +819,20 @@ private:
 
   [[nodiscard]] std::array<T*, slots> state_tile(isize p, isize first) {
     std::array<T*, slots> out{};
-    for (std::size_t s = 0; s < slots; ++s) out[s] = optimizer_state_[s].data() + plan().offset(p) + first;
+    for (std::size_t s = 0; s < slots; ++s)
+      if (keeps_slot(s)) out[s] = optimizer_state_[s].data() + plan().offset(p) + first;
     return out;
+  }
+
+  /// Zeros for the slots that the base optimizer uses with its options of now. Before ranks agree on a step, as
+  /// make_gradients().
+  void make_slots() {
+    for (std::size_t s = 0; s < slots; ++s)
+      if (slot_in_use(base_, s) && !keeps_slot(s)) make_slot(s);
+  }
+  void make_slot(std::size_t s) { optimizer_state_[s].assign(static_cast<std::size_t>(plan().total()), T(0)); }
+  [[nodiscard]] bool keeps_slot(std::size_t s) const noexcept {
+    return std::ssize(optimizer_state_[s]) == plan().total();
   }
 
   /// A step is not over before its hook is.

@@ -11,6 +11,7 @@
 #include "dpopt/noise/noise_mechanism.hpp"
 
 #include <algorithm>
+#include <cmath>
 #include <concepts>
 #include <type_traits>
 
@@ -50,6 +51,26 @@ void for_each_release_tile(isize n, const F& f) {
   }
 }
 
+namespace detail {
+
+/// A number of the sum for the last time: it is left at zero.
+template <class V>
+DPOPT_FORCE_INLINE inline V take(V& sum) {
+  const V out = sum;
+  sum = V{};
+  return out;
+}
+
+/// 1 / x where that is exact, else 0: a product with it then has the bits of a quotient by x.
+template <std::floating_point T>
+[[nodiscard]] T exact_inverse(T x) {
+  int exponent = 0;
+  const bool power_of_two = std::frexp(x, &exponent) == T(0.5);
+  return power_of_two && std::isnormal(1 / x) ? 1 / x : T{};
+}
+
+} // namespace detail
+
 /// out[i] = (sum[i] x unit + N(0, noise_std^2)) / divisor. Leaves the sum at zero, ready for the next step, so that a
 /// released gradient never shares memory with the accumulator. count <= release_tile_elements.
 template <std::floating_point T, class V, class N>
@@ -57,21 +78,29 @@ void release_tile(V* sum, isize count, const address& where, const release_const
   if constexpr (std::is_same_v<V, T>) {
     if (k.noise_std > 0) noise.add(where, k.noise_std, sum, count);
     const T divisor = static_cast<T>(k.divisor);
+    const T inverse = detail::exact_inverse(divisor); // dividing takes as long as a whole update of sgd
     vectorized([=]() DPOPT_FORCE_INLINE_LAMBDA {
-      for (isize i = 0; i < count; ++i) out[i] = sum[i] / divisor;
+      if (inverse > 0) {
+        for (isize i = 0; i < count; ++i) out[i] = detail::take(sum[i]) * inverse;
+      } else {
+        for (isize i = 0; i < count; ++i) out[i] = detail::take(sum[i]) / divisor;
+      }
     });
   } else if constexpr (NoiseMechanism<N, V>) {
     if (k.noise_std > 0) noise.add(where, k.noise_std / k.unit, sum, count);
     vectorized([=, unit = k.unit, divisor = k.divisor]() DPOPT_FORCE_INLINE_LAMBDA {
-      for (isize i = 0; i < count; ++i) out[i] = static_cast<T>(static_cast<double>(sum[i]) * unit / divisor);
+      for (isize i = 0; i < count; ++i)
+        out[i] = static_cast<T>(static_cast<double>(detail::take(sum[i])) * unit / divisor);
     });
   } else {
     double real[release_tile_elements];
     for (isize i = 0; i < count; ++i) real[i] = static_cast<double>(sum[i]) * k.unit;
     if (k.noise_std > 0) noise.add(where, k.noise_std, real, count);
-    for (isize i = 0; i < count; ++i) out[i] = static_cast<T>(real[i] / k.divisor);
+    for (isize i = 0; i < count; ++i) {
+      static_cast<void>(detail::take(sum[i]));
+      out[i] = static_cast<T>(real[i] / k.divisor);
+    }
   }
-  std::fill_n(sum, count, V{});
 }
 
 } // namespace dpopt

@@ -9,7 +9,9 @@
 #include "dpopt/core/types.hpp"
 #include "dpopt/core/vector_dispatch.hpp"
 #include "dpopt/gradients/per_sample_gradients.hpp"
+#include "dpopt/gradients/stride_check.hpp"
 
+#include <array>
 #include <string>
 #include <string_view>
 
@@ -34,12 +36,21 @@ struct channel_layout {
     return {batch, positions, channels, positions * channels, 1, positions};
   }
 
+  /// Where number (sample, position, channel) lies.
+  [[nodiscard]] isize at(isize sample, isize position, isize channel) const noexcept {
+    return sample * sample_stride + position * position_stride + channel * channel_stride;
+  }
+
   /// For samples of `bytes` bytes a number.
   [[nodiscard]] isize block(isize bytes) const noexcept { return samples_in_cache(positions * channels * bytes); }
 
   [[nodiscard]] std::string problem(std::string_view source) const {
-    if (batch >= 0 && positions >= 0 && channels >= 0) return {};
-    return message(source, ": the layout has a negative number of samples, positions or channels; give 0 or more");
+    if (batch < 0 || positions < 0 || channels < 0)
+      return message(source, ": the layout has a negative number of samples, positions or channels; give 0 or more");
+    using extent = detail::dimension_extent;
+    const bool apart = detail::samples_apart(
+        {batch, sample_stride}, std::array{extent{positions, position_stride}, extent{channels, channel_stride}});
+    return apart ? std::string() : detail::overlap_problem(source, "the layout's strides let");
   }
 };
 

@@ -12,8 +12,10 @@
 #include "dpopt/gradients/product.hpp"
 #include "dpopt/gradients/sample_tiles.hpp"
 #include "dpopt/gradients/sequence_norm.hpp"
+#include "dpopt/gradients/stride_check.hpp"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <limits>
 #include <string>
@@ -22,13 +24,15 @@
 namespace dpopt {
 
 /// Inputs are [batch x input channels x input positions], output gradients [batch x output channels x output
-/// positions] (NCHW), dense within a sample; samples may be any stride apart. U is any storage type.
+/// positions] (NCHW), or both with channels last (NHWC): dense within a sample; samples may be any stride apart, and an
+/// input_stride of 0 is one image for all of them. The weight's layout is the same for both. U is any storage type.
 ///
 /// Privacy: the norm is an upper bound on what the positions add, rounding included (sequence_norm.hpp says how). In
 /// float it exceeds the gradient's by (positions + 4) 2^-24 sum_t |e_t| |a_t|: some 1e-4 of it for images of 14 x 14,
 /// more where positions cancel.
 /// Cost with T positions, r rows and c columns a group: the sum T r c, one matrix product a sample, in the narrower
-/// type; the norm the smaller of T r c and T^2 (r + c) / 2, in double.
+/// type; the norm the smaller of T r c and T^2 (r + c) / 2, in double. Groups of 2 rows, or 4 of small images
+/// (depthwise), are made in double for both, and the norm is of the very numbers that are added.
 template <class U, class Product = portable_product>
 struct convolution_weight {
   const U* inputs = nullptr;
@@ -37,6 +41,7 @@ struct convolution_weight {
   convolution_geometry geometry;
   isize input_stride = 0;    // from sample to sample
   isize gradient_stride = 0; // likewise
+  bool channels_last = false;
 
   convolution_weight() = default;
   convolution_weight(const U* input, const U* gradients, isize batch, const convolution_geometry& shape)
@@ -53,10 +58,26 @@ struct convolution_weight {
     const isize bytes = (input_stride + gradient_stride) * static_cast<isize>(sizeof(U));
     return samples_in_cache(bytes);
   }
-  [[nodiscard]] isize sample_tile() const noexcept { return detail::patch_products::row_block * geometry.columns(); }
-  [[nodiscard]] std::string problem() const { return geometry.problem(); }
+  [[nodiscard]] isize sample_tile() const noexcept {
+    const isize rows = has_few_rows() ? std::max<isize>(1, 512 / std::max<isize>(1, geometry.columns())) : 0;
+    return std::max(rows, detail::patch_products::row_block) * geometry.columns();
+  }
+
+  [[nodiscard]] std::string problem() const {
+    if (std::string text = geometry.problem(); !text.empty()) return text;
+    if (samples_ < 0) return "convolution: a negative number of samples; give 0 or more";
+    const auto apart = [this](isize stride, isize numbers) {
+      return detail::samples_apart({samples_, stride}, std::array{detail::dimension_extent{numbers, 1}});
+    };
+    if (input_stride != 0 && !apart(input_stride, geometry.input_channels * geometry.input_positions()))
+      return detail::overlap_problem("convolution", "input_stride lets");
+    if (!apart(gradient_stride, geometry.output_channels * geometry.output_positions()))
+      return detail::overlap_problem("convolution", "gradient_stride lets");
+    return {};
+  }
 
   void add_squared_norms(samples range, double* squared_norms, workspace& scratch) const {
+    if (has_few_rows()) return detail::add_copied_norms(*this, range, squared_norms, scratch);
     const bool by_gram = detail::gram_is_cheaper(geometry.output_positions(), geometry.columns(), geometry.rows());
     for (isize i = 0; i < range.count; ++i) squared_norms[i] += squared_norm_of(range.first + i, by_gram, scratch);
   }
@@ -77,6 +98,7 @@ struct convolution_weight {
   template <std::floating_point Out>
   void add_weighted_sum(samples range, const double* factors, Out* out, workspace& scratch) const {
     if constexpr (std::is_same_v<product_type<U, Out>, Out>) {
+      if (has_few_rows()) return detail::add_copied_sum(*this, range, factors, out, scratch);
       const workspace::scope scope(scratch);
       const isize rows = geometry.rows(), columns = geometry.columns();
       Out* const e = scratch.take<Out>(tile() * rows);
@@ -105,6 +127,7 @@ struct convolution_weight {
     constexpr isize row_block = detail::patch_products::row_block;
     const isize rows = geometry.rows();
     const isize columns = geometry.columns();
+    if (has_few_rows()) return copy_few(sample, first, count, scale, out);
     double g[row_block * lanes];
     for (isize at = first; at < first + count;) { // some rows of one group at a time
       const isize row = at / columns;
@@ -127,10 +150,39 @@ private:
   using part_of_sample = detail::patch_products::of_sample<U>;
   static constexpr isize position_tile = detail::patch_products::position_tile;
 
+  [[nodiscard]] detail::patch_products::image_strides strides(isize channels, isize positions) const noexcept {
+    if (channels_last) return {1, channels};
+    return {positions, 1};
+  }
+
   [[nodiscard]] part_of_sample products(isize sample, isize group) const noexcept {
+    const auto of_inputs = strides(geometry.input_channels, geometry.input_positions());
+    const auto of_outputs = strides(geometry.output_channels, geometry.output_positions());
     const isize channels = geometry.input_channels / geometry.groups;
-    return {geometry, inputs + sample * input_stride + group * channels * geometry.input_positions(),
-            output_gradients + sample * gradient_stride + group * geometry.rows() * geometry.output_positions()};
+    return {geometry, inputs + sample * input_stride + group * channels * of_inputs.channel,
+            output_gradients + sample * gradient_stride + group * geometry.rows() * of_outputs.channel, of_inputs,
+            of_outputs};
+  }
+
+  [[nodiscard]] bool has_few_rows() const noexcept {
+    using namespace detail::patch_products;
+    const isize rows = geometry.groups > 1 ? geometry.rows() : few_on_planes + 1;
+    return rows <= few_rows || (rows <= few_on_planes && plane_layout(geometry).fit);
+  }
+
+  /// copy_sample: whole rows of one group at a time, or else what was asked of a row.
+  void copy_few(isize sample, isize first, isize count, double scale, double* out) const {
+    const isize rows = geometry.rows(), columns = geometry.columns();
+    const detail::patch_products::plane_layout plane(geometry);
+    for (isize at = 0; at < count;) {
+      const isize row = (first + at) / columns, column = (first + at) % columns;
+      const isize whole = std::min(rows - row % rows, (count - at) / columns);
+      const isize width = column == 0 && whole > 0 ? columns : std::min(columns - column, count - at);
+      const isize height = width == columns ? std::max<isize>(1, whole) : 1;
+      products(sample, row / rows).gradient_of_few(plane, row % rows, height, column, width, out + at);
+      at += height * width;
+    }
+    for (isize k = 0; k < count; ++k) out[k] *= scale;
   }
 
   [[nodiscard]] isize tile() const noexcept { return std::min(position_tile, geometry.output_positions()); }

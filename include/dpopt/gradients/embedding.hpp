@@ -8,9 +8,11 @@
 #include "dpopt/core/vector_dispatch.hpp"
 #include "dpopt/gradients/per_sample_gradients.hpp"
 #include "dpopt/gradients/sample_tiles.hpp"
+#include "dpopt/gradients/stride_check.hpp"
 #include "dpopt/gradients/token_check.hpp"
 
 #include <algorithm>
+#include <array>
 #include <cstdint>
 #include <limits>
 #include <string>
@@ -61,6 +63,10 @@ struct embedding {
     if (vocabulary < 0 || vocabulary > most || positions > most)
       return message("embedding: a vocabulary of ", vocabulary, " over ", positions,
                      " positions; each must be from 0 to ", most);
+    const bool apart = detail::samples_apart({samples_, gradient_sample_stride},
+                                             std::array{detail::dimension_extent{positions, gradient_position_stride},
+                                                        detail::dimension_extent{dimension, 1}});
+    if (!apart) return detail::overlap_problem("embedding", "the gradient strides let");
     return detail::token_problem("embedding", samples_, positions, vocabulary, padding_index,
                                  [this](isize i, isize t) { return token(i, t); });
   }

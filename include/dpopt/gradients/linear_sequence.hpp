@@ -10,8 +10,10 @@
 #include "dpopt/gradients/product.hpp"
 #include "dpopt/gradients/sample_tiles.hpp"
 #include "dpopt/gradients/sequence_norm.hpp"
+#include "dpopt/gradients/stride_check.hpp"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <limits>
 #include <string>
@@ -20,9 +22,10 @@
 namespace dpopt {
 
 /// y_t = W x_t with W row-major [outputs x inputs]; activations [batch x positions x inputs] and output_gradients
-/// [batch x positions x outputs], dense unless the strides (in elements) are changed: time-major data swap both pairs.
-/// Padding has output gradients of zero. The sum over positions is within a sample: a loss that averages over positions
-/// gives output gradients that are divided already, and gradient_scale speaks of samples alone.
+/// [batch x positions x outputs], dense unless the strides (in elements) are changed: time-major data swap both pairs;
+/// an input_sample_stride of 0 is one series of inputs for all samples. Padding has output gradients of zero. The sum
+/// over positions is within a sample: a loss that averages over positions gives output gradients that are divided
+/// already, and gradient_scale speaks of samples alone.
 ///
 /// Also: a recurrent weight (positions are time steps, activations the hidden states before each); both weights of a
 /// LoRA pair y = W x + B A x (A: activations x, output gradients B^T e; B: activations A x, output gradients e); one
@@ -53,6 +56,15 @@ struct linear_sequence {
   [[nodiscard]] std::string problem() const {
     if (samples_ < 0 || positions < 0 || inputs < 0 || outputs < 0)
       return "linear_sequence: a negative number of samples, positions, inputs or outputs; give 0 or more";
+    const auto apart = [this](isize sample_stride, isize position_stride, isize width) {
+      return detail::samples_apart(
+          {samples_, sample_stride},
+          std::array{detail::dimension_extent{positions, position_stride}, detail::dimension_extent{width, 1}});
+    };
+    if (input_sample_stride != 0 && !apart(input_sample_stride, input_position_stride, inputs))
+      return detail::overlap_problem("linear_sequence", "the input strides let");
+    if (!apart(output_sample_stride, output_position_stride, outputs))
+      return detail::overlap_problem("linear_sequence", "the output strides let");
     return {};
   }
 

@@ -9,15 +9,21 @@
 #include "dpopt/gradients/outer_products.hpp"
 #include "dpopt/gradients/per_sample_gradients.hpp"
 #include "dpopt/gradients/product.hpp"
+#include "dpopt/gradients/row_norms.hpp"
+#include "dpopt/gradients/stride_check.hpp"
 
+#include <algorithm>
+#include <array>
 #include <limits>
+#include <string>
 #include <type_traits>
 
 namespace dpopt {
 
 /// y = W x with W row-major [outputs x inputs]. activations: [batch x inputs], output_gradients: [batch x outputs],
-/// both row-major and dense. One position a sample; more of them, or strides, are linear_sequence's. The bias of the
-/// layer is a source of its own: materialized<U>(output_gradients, batch, outputs).
+/// rows dense unless the strides (in elements) are changed; the numbers of a row are neighbours. An input_stride of 0
+/// is one row for all samples. One position a sample; more of them are linear_sequence's. The bias of the layer is a
+/// source of its own: materialized<U>(output_gradients, batch, outputs).
 template <class U, class Product = portable_product>
 struct linear_weight {
   const U* activations = nullptr;
@@ -25,18 +31,39 @@ struct linear_weight {
   isize samples_ = 0;
   isize inputs = 0;
   isize outputs = 0;
+  isize input_stride = inputs;
+  isize output_stride = outputs;
 
   [[nodiscard]] isize batch() const noexcept { return samples_; }
   [[nodiscard]] isize size() const noexcept { return inputs * outputs; }
   [[nodiscard]] isize block() const noexcept { return samples_ > 0 ? samples_ : 1; } // factors cost nothing to re-read
 
+  [[nodiscard]] std::string problem() const {
+    if (samples_ < 0 || inputs < 0 || outputs < 0)
+      return "linear_weight: a negative number of samples, inputs or outputs; give 0 or more";
+    const auto apart = [this](isize stride, isize width) {
+      return detail::samples_apart({samples_, stride}, std::array{detail::dimension_extent{width, 1}});
+    };
+    if (input_stride != 0 && !apart(input_stride, inputs))
+      return detail::overlap_problem("linear_weight", "input_stride lets");
+    if (!apart(output_stride, outputs)) return detail::overlap_problem("linear_weight", "output_stride lets");
+    return {};
+  }
+
   void add_squared_norms(samples range, double* squared_norms, workspace&) const {
-    for (isize i = 0; i < range.count; ++i) {
-      const double a = squared_norm(input(range.first + i), inputs);
-      const double e = squared_norm(output(range.first + i), outputs);
-      double product = a * e;
-      if (product < underflow_matters_below && a > 0 && e > 0) product += std::numeric_limits<double>::denorm_min();
-      squared_norms[i] += upper_bound_of_sum(product, 1);
+    constexpr isize together = 64;
+    for (isize first = 0; first < range.count; first += together) {
+      const isize count = std::min(together, range.count - first);
+      std::array<double, together> of_inputs{}, of_outputs{};
+      add_row_norms(input(range.first + first), input_stride, count, inputs, of_inputs.data());
+      add_row_norms(output(range.first + first), output_stride, count, outputs, of_outputs.data());
+      for (isize i = 0; i < count; ++i) {
+        const double a = of_inputs[static_cast<std::size_t>(i)];
+        const double e = of_outputs[static_cast<std::size_t>(i)];
+        double product = a * e;
+        if (product < underflow_matters_below && a > 0 && e > 0) product += std::numeric_limits<double>::denorm_min();
+        squared_norms[first + i] += upper_bound_of_sum(product, 1);
+      }
     }
   }
 
@@ -73,10 +100,11 @@ struct linear_weight {
   }
 
 private:
-  [[nodiscard]] const U* input(isize i) const noexcept { return activations + i * inputs; }
-  [[nodiscard]] const U* output(isize i) const noexcept { return output_gradients + i * outputs; }
+  [[nodiscard]] const U* input(isize i) const noexcept { return activations + i * input_stride; }
+  [[nodiscard]] const U* output(isize i) const noexcept { return output_gradients + i * output_stride; }
 };
 
 static_assert(PerSampleGradients<linear_weight<float>, float> && SampleAccess<linear_weight<float>>);
+static_assert(CheckedSource<linear_weight<double>>);
 
 } // namespace dpopt

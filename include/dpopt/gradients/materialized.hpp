@@ -7,6 +7,7 @@
 #include "dpopt/core/platform.hpp"
 #include "dpopt/core/vector_dispatch.hpp"
 #include "dpopt/gradients/per_sample_gradients.hpp"
+#include "dpopt/gradients/row_norms.hpp"
 
 #include <algorithm>
 
@@ -33,9 +34,7 @@ struct materialized {
   [[nodiscard]] isize block() const noexcept { return samples_in_cache(elements * static_cast<isize>(sizeof(U))); }
 
   void add_squared_norms(samples range, double* squared_norms, workspace&) const {
-    vectorized([=, this]() DPOPT_FORCE_INLINE_LAMBDA {
-      for (isize i = 0; i < range.count; ++i) squared_norms[i] += squared_norm(row(range.first + i), elements);
-    });
+    add_row_norms(row(range.first), stride, range.count, elements, squared_norms);
   }
 
   /// Four rows at a time, so that the sum is read and written a quarter as often; each number takes them in their
@@ -55,7 +54,8 @@ struct materialized {
         add_four(chosen, scales, out, elements);
         count = 0;
       }
-      for (isize i = 0; i < count; ++i) add_one(chosen[i], scales[i], out, elements);
+      if (count >= 2) add_two(chosen, scales, out, elements);
+      if (count % 2 == 1) add_one(chosen[count - 1], scales[count - 1], out, elements);
     });
   }
 
@@ -80,6 +80,7 @@ private:
   DPOPT_FORCE_INLINE static void add_one(const U* g, P scale, Out* out, isize n) noexcept {
     DPOPT_NO_CONTRACT_BLOCK
     isize k = 0;
+    DPOPT_TURN_BY_TURN
     for (; k + lanes <= n; k += lanes) {
       Out sums[lanes];
       for (isize j = 0; j < lanes; ++j) sums[j] = out[k + j];
@@ -90,12 +91,31 @@ private:
   }
 
   template <class P, class Out>
+  DPOPT_FORCE_INLINE static void add_two(const U* const* rows_of_two, const P* scales, Out* out, isize n) noexcept {
+    DPOPT_NO_CONTRACT_BLOCK
+    const U *const a = rows_of_two[0], *const b = rows_of_two[1];
+    const P fa = scales[0], fb = scales[1];
+    isize k = 0;
+    DPOPT_TURN_BY_TURN
+    for (; k + lanes <= n; k += lanes) {
+      Out sums[lanes];
+      for (isize j = 0; j < lanes; ++j) sums[j] = out[k + j];
+      add_row(a + k, fa, sums);
+      add_row(b + k, fb, sums);
+      for (isize j = 0; j < lanes; ++j) out[k + j] = sums[j];
+    }
+    for (; k < n; ++k)
+      for (isize m = 0; m < 2; ++m) out[k] += static_cast<Out>(scales[m] * static_cast<P>(rows_of_two[m][k]));
+  }
+
+  template <class P, class Out>
   DPOPT_FORCE_INLINE static void add_four(const U* const* rows_of_four, const P* scales, Out* out, isize n) noexcept {
     DPOPT_NO_CONTRACT_BLOCK
     const U *const a = rows_of_four[0], *const b = rows_of_four[1], *const c = rows_of_four[2],
                    *const d = rows_of_four[3];
     const P fa = scales[0], fb = scales[1], fc = scales[2], fd = scales[3];
     isize k = 0;
+    DPOPT_TURN_BY_TURN
     for (; k + lanes <= n; k += lanes) {
       Out sums[lanes];
       for (isize j = 0; j < lanes; ++j) sums[j] = out[k + j];

@@ -14,11 +14,13 @@
 #include "dpopt/gradients/per_sample_gradients.hpp"
 #include "dpopt/gradients/sample_tiles.hpp"
 
+#include <algorithm>
 #include <string>
 
 namespace dpopt {
 
-/// View of output gradients and normalized inputs, (x - mean) / deviation before weight and shift, both in one layout.
+/// View of output gradients and normalized inputs, (x - mean) / deviation before weight and shift, both in one layout
+/// unless the inputs are given their own, of the same numbers of samples, positions and channels.
 ///
 /// Privacy: products and sums are in double, and the norm is taken of the very sums that are added.
 /// Cost: both arrays are read once for the norm and once for the sum.
@@ -26,12 +28,19 @@ template <class U>
 struct normalization_weight {
   const U* normalized = nullptr;
   const U* output_gradients = nullptr;
-  channel_layout layout;
+  channel_layout layout; ///< of the output gradients
+  channel_layout normalized_layout = layout;
 
   [[nodiscard]] isize batch() const noexcept { return layout.batch; }
   [[nodiscard]] isize size() const noexcept { return layout.channels; }
   [[nodiscard]] isize block() const noexcept { return layout.block(2 * static_cast<isize>(sizeof(U))); }
-  [[nodiscard]] std::string problem() const { return layout.problem("normalization_weight"); }
+  [[nodiscard]] std::string problem() const {
+    const channel_layout& x = normalized_layout;
+    if (std::string text = layout.problem("normalization_weight"); !text.empty()) return text;
+    if (x.batch != layout.batch || x.positions != layout.positions || x.channels != layout.channels)
+      return "normalization_weight: the two layouts differ in samples, positions or channels; only strides may differ";
+    return normalized_layout.problem("normalization_weight");
+  }
 
   void add_squared_norms(samples range, double* squared_norms, workspace& scratch) const {
     detail::add_copied_norms(*this, range, squared_norms, scratch);
@@ -42,14 +51,27 @@ struct normalization_weight {
   }
 
   void copy_sample(isize sample, isize first, isize count, double scale, double* out) const {
-    detail::sum_over_positions(layout, sample, first, count, scale, out,
-                               [x = normalized, e = output_gradients](isize at) {
-                                 return static_cast<double>(e[at]) * static_cast<double>(x[at]);
-                               });
+    const channel_layout& of_x = normalized_layout;
+    if (of_x.sample_stride == layout.sample_stride && of_x.position_stride == layout.position_stride &&
+        of_x.channel_stride == layout.channel_stride)
+      return detail::sum_over_positions(layout, sample, first, count, scale, out,
+                                        [x = normalized, e = output_gradients](isize at) {
+                                          return static_cast<double>(e[at]) * static_cast<double>(x[at]);
+                                        });
+    std::fill_n(out, count, 0.0);
+    for (isize t = 0; t < layout.positions; ++t) {
+      const U* const e = output_gradients + layout.at(sample, t, first);
+      const U* const x = normalized + of_x.at(sample, t, first);
+      for (isize k = 0; k < count; ++k)
+        out[k] += static_cast<double>(e[k * layout.channel_stride]) * static_cast<double>(x[k * of_x.channel_stride]);
+    }
+    for (isize k = 0; k < count; ++k) out[k] *= scale;
   }
 };
 template <class U>
 normalization_weight(const U*, const U*, channel_layout) -> normalization_weight<U>;
+template <class U>
+normalization_weight(const U*, const U*, channel_layout, channel_layout) -> normalization_weight<U>;
 
 static_assert(PerSampleGradients<normalization_weight<float>, float> && SampleAccess<normalization_weight<float>>);
 static_assert(CheckedSource<normalization_weight<float>>);

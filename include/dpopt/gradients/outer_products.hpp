@@ -15,6 +15,7 @@
 #include <concepts>
 #include <limits>
 #include <type_traits>
+#include <utility>
 
 namespace dpopt {
 
@@ -52,49 +53,57 @@ void scale_row(const U* from, isize n, double factor, Out* to) {
 } // namespace detail
 
 /// out[outputs x inputs] += the sum of at(0), ..., at(count - 1), in this order, for any source whose gradients are
-/// sums of outer products. Rows of factor 0 are left out, not multiplied: their data may be NaN. Memory: 256 rows of
-/// each factor.
+/// sums of outer products. Rows of factor 0 are left out, not multiplied: their data may be NaN. Memory: scaled rows,
+/// an eighth of the parameter or 64 rows, whatever is left out.
 template <class U, std::floating_point Out, MatrixProduct<Out> Product, class At>
   requires std::is_same_v<product_type<U, Out>, Out>
 void add_outer_products(const Product& product, isize count, isize inputs, isize outputs, const At& at, Out* out,
                         workspace& scratch) {
-  constexpr isize chunk = 256;
-  const workspace::scope scope(scratch);
+  constexpr isize most = 256, least = 64, least_copied = 16;
   const bool scale_outputs = outputs <= inputs;
   const isize shorter = scale_outputs ? outputs : inputs;
   const isize longer = scale_outputs ? inputs : outputs;
-  Out* const scaled = scratch.take<Out>(chunk * shorter);
-  Out* const copied = scratch.take<Out>(chunk * longer);
-  const U* whole[chunk];
+  const isize chunk = std::clamp(longer / 8, least, most);
+  const isize room = std::max(chunk * shorter, least_copied * (shorter + longer));
+  const workspace::scope scope(scratch);
+  Out* const scaled = scratch.take<Out>(room);
+  const U* from[most];
+  const U* whole[most];
+  double factors[most];
   isize filled = 0;
 
-  const auto flush = [&] {
-    if (filled == 0) return;
+  const auto add = [&](isize first, isize rows, strided_rows<const Out> of_longer) {
+    for (isize i = 0; i < rows; ++i)
+      detail::scale_row(from[first + i], shorter, factors[first + i], scaled + i * shorter);
     const strided_rows<const Out> of_shorter{scaled, shorter};
-    strided_rows<const Out> of_longer{copied, longer};
-    bool in_place = false; // where they lie: evenly spaced and of the right type
-    if constexpr (std::is_same_v<U, Out>) {
-      const isize stride = filled > 1 ? whole[1] - whole[0] : longer;
-      in_place = stride >= longer;
-      for (isize i = 1; i < filled && in_place; ++i) in_place = whole[i] - whole[i - 1] == stride;
-      if (in_place) of_longer = {whole[0], stride};
-    }
-    if (!in_place)
-      for (isize i = 0; i < filled; ++i)
-        for (isize k = 0; k < longer; ++k) copied[i * longer + k] = static_cast<Out>(whole[i][k]);
     const strided_rows<Out> to{out, inputs};
-    if (scale_outputs) product.add(outputs, inputs, filled, of_shorter, of_longer, to, scratch);
-    else product.add(outputs, inputs, filled, of_longer, of_shorter, to, scratch);
-    filled = 0;
+    if (scale_outputs) product.add(outputs, inputs, rows, of_shorter, of_longer, to, scratch);
+    else product.add(outputs, inputs, rows, of_longer, of_shorter, to, scratch);
+  };
+  const auto flush = [&] {
+    const isize rows = std::exchange(filled, 0);
+    if (rows == 0) return;
+    if constexpr (std::is_same_v<U, Out>) { // where they lie: evenly spaced and of the right type
+      const isize stride = rows > 1 ? whole[1] - whole[0] : longer;
+      bool in_place = stride >= longer;
+      for (isize i = 1; i < rows && in_place; ++i) in_place = whole[i] - whole[i - 1] == stride;
+      if (in_place) return add(0, rows, {whole[0], stride});
+    }
+    const isize copied = std::min(chunk, room / (shorter + longer)); // both factors share the room
+    for (isize first = 0; first < rows; first += copied) {
+      const isize part = std::min(copied, rows - first);
+      Out* const copy = scaled + part * shorter;
+      for (isize i = 0; i < part; ++i)
+        for (isize k = 0; k < longer; ++k) copy[i * longer + k] = static_cast<Out>(whole[first + i][k]);
+      add(first, part, {copy, longer});
+    }
   };
 
   for (isize i = 0; i < count; ++i) {
     const outer_product<U> one = at(i);
     if (one.factor == 0) continue;
-    const double factor = rounded_down<Out, double>(one.factor); // may fit Out only once multiplied
-    const U* const from = scale_outputs ? one.output_gradient : one.input;
-    Out* const to = scaled + filled * shorter;
-    detail::scale_row(from, shorter, factor, to);
+    factors[filled] = rounded_down<Out, double>(one.factor); // may fit Out only once multiplied
+    from[filled] = scale_outputs ? one.output_gradient : one.input;
     whole[filled++] = scale_outputs ? one.input : one.output_gradient;
     if (filled == chunk) flush();
   }

@@ -30,7 +30,7 @@
 namespace dpopt {
 
 /// Bytes of a source kept inline while its group's factors wait for other parameters.
-inline constexpr std::size_t source_capacity = 128;
+inline constexpr std::size_t source_capacity = 192;
 
 /// What is kept by copying its bytes: small and trivially copyable.
 template <class S>
@@ -69,9 +69,10 @@ concept CheckedSource = requires(const S s) {
 };
 
 /// For block(): as many samples as half of a common L2 cache holds, so that the sum reads them from cache after the
-/// norms.
+/// norms; two where they and the sum are as large as that, so that the sum is written half as often.
 [[nodiscard]] inline isize samples_in_cache(isize bytes_each) noexcept {
-  return std::max<isize>(1, 256 * 1024 / std::max<isize>(1, bytes_each));
+  constexpr isize room = 256 * 1024;
+  return std::max<isize>(bytes_each <= room ? 2 : 1, room / std::max<isize>(1, bytes_each));
 }
 
 /// What is wrong with a source; empty when nothing is known to be.
@@ -89,7 +90,7 @@ using product_type = std::conditional_t<(sizeof(U) > sizeof(Out)), double, Out>;
 /// x in type P, never larger in magnitude where rounding to nearest could be off by much: among subnormal numbers, and
 /// beyond the largest one, which takes the place of infinity (0 * infinity would be NaN).
 template <std::floating_point P>
-[[nodiscard]] inline P narrowed(double x) noexcept {
+[[nodiscard]] DPOPT_DEVICE inline P narrowed(double x) noexcept {
   const P nearest = static_cast<P>(x);
   const P magnitude = std::abs(nearest);
   if (magnitude >= std::numeric_limits<P>::min() && magnitude <= std::numeric_limits<P>::max()) return nearest;
@@ -99,13 +100,13 @@ template <std::floating_point P>
 /// Narrows a factor to the type it is multiplied in, towards zero and with room for the roundings in Out that follow
 /// (at most four, each relative to half an ulp), so that no contribution exceeds its bound.
 template <std::floating_point Out, std::floating_point Product = Out>
-[[nodiscard]] inline Product rounded_down(double factor) noexcept {
+[[nodiscard]] DPOPT_DEVICE inline Product rounded_down(double factor) noexcept {
   return narrowed<Product>(factor * (1.0 - 4.0 * static_cast<double>(std::numeric_limits<Out>::epsilon())));
 }
 
 /// Inflates a computed sum of n squares by the largest relative error of its summation (Higham 2002, eq. 4.4, with
 /// gamma_n < 1.01 n u), which makes it an upper bound.
-[[nodiscard]] inline double upper_bound_of_sum(double computed, isize n) noexcept {
+[[nodiscard]] DPOPT_DEVICE inline double upper_bound_of_sum(double computed, isize n) noexcept {
   return computed * (1.0 + 1.01 * static_cast<double>(n + 2) * std::numeric_limits<double>::epsilon());
 }
 

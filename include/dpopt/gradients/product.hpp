@@ -41,9 +41,10 @@ namespace detail {
 /// registers of a level, so that each number loaded is used Height or Width times.
 template <std::floating_point T, isize Height, isize Width>
 struct product_kernel {
-  static constexpr isize depth = 256;   // rows at a time: a panel of Width columns stays in the first-level cache
+  static constexpr isize depth = 128;   // rows at a time: a panel of Width columns stays in the first-level cache
   static constexpr isize columns = 240; // of A at a time: its panels stay in the second-level cache
-  static constexpr isize left_room = depth * (columns + Height);
+  /// Numbers that the panels of A and of B take, whatever the number of rows.
+  [[nodiscard]] static constexpr isize left_room(isize m) noexcept { return depth * (std::min(columns, m) + Height); }
   static constexpr isize right_room = depth * Width;
 
   /// Missing columns are zeros; their sums are never stored.
@@ -77,13 +78,13 @@ struct product_kernel {
         const isize rows = std::min(depth, count - i);
         const isize r1 = std::min(m, r0 + columns);
         for (isize r = r0; r < r1; r += Height)
-          pack<Height>(rows, std::min(Height, r1 - r), {a.row(i) + r, a.stride}, left + (r - r0) * depth);
+          pack<Height>(rows, std::min(Height, r1 - r), {a.row(i) + r, a.stride}, left + (r - r0) * rows);
         for (isize c = 0; c < n; c += Width) {
           const isize width = std::min(Width, n - c);
           pack<Width>(rows, width, {b.row(i) + c, b.stride}, right);
           for (isize r = r0; r < r1; r += Height) {
             const isize height = std::min(Height, r1 - r);
-            const T* const panel = left + (r - r0) * depth;
+            const T* const panel = left + (r - r0) * rows;
             T* const to = out.row(r) + c;
             if (height == Height && width == Width) {
               block(rows, panel, right, to, out.stride);
@@ -114,7 +115,7 @@ struct portable_product {
     using avx2 = detail::product_kernel<T, narrow ? 3 : 4, narrow ? 32 : 8>;
     using avx512 = detail::product_kernel<T, narrow ? 8 : 4, 32>;
     const workspace::scope scope(scratch);
-    T* const left = scratch.take<T>(std::max({plain::left_room, avx2::left_room, avx512::left_room}));
+    T* const left = scratch.take<T>(std::max({plain::left_room(m), avx2::left_room(m), avx512::left_room(m)}));
     T* const right = scratch.take<T>(std::max({plain::right_room, avx2::right_room, avx512::right_room}));
     const vector_level level = best_vector_level();
     if (level == vector_level::avx512)

@@ -11,6 +11,7 @@
 /// type.
 #pragma once
 
+#include "dpopt/core/platform.hpp"
 #include "dpopt/gradients/per_sample_gradients.hpp"
 #include "dpopt/gradients/product.hpp"
 
@@ -92,7 +93,7 @@ template <class U>
 /// An upper bound on the squared norm of what n rows, added one by one to a sum of which they are the first, leave
 /// there. Each row's product is rounded thrice and each addition once, in double for doubles and else perhaps in float.
 template <class U>
-[[nodiscard]] double squares_as_added(sequence_squares g, isize n) noexcept {
+[[nodiscard]] DPOPT_DEVICE double squares_as_added(sequence_squares g, isize n) noexcept {
   using narrowest = std::conditional_t<(sizeof(U) > sizeof(float)), double, float>;
   if (n <= 1) return g.squares; // a source's own margins cover one row
   const double unit = 0.505 * static_cast<double>(std::numeric_limits<narrowest>::epsilon());

@@ -33,7 +33,7 @@ struct normal_pair {
 
 /// Uniform on (0, 1] from a radius word and the low half of its angle word.
 DPOPT_FORCE_INLINE DPOPT_NO_CONTRACT DPOPT_DEVICE inline float unit_interval(std::uint32_t radius, std::uint32_t angle,
-                                                                float /*type*/) {
+                                                                             float /*type*/) {
   DPOPT_NO_CONTRACT_BLOCK
   const auto high = static_cast<std::int32_t>(radius >> 8);                                 // 24 bits: exact in float
   const auto low = static_cast<std::int32_t>(((radius & 0xFFu) << 16) | (angle & 0xFFFFu)); // 24 bits: exact too
@@ -42,7 +42,7 @@ DPOPT_FORCE_INLINE DPOPT_NO_CONTRACT DPOPT_DEVICE inline float unit_interval(std
 
 /// Uniform on (0, 1] from 64 bits given as two words. A word under the exponent of 2^52 is its value, exactly.
 DPOPT_FORCE_INLINE DPOPT_NO_CONTRACT DPOPT_DEVICE inline double unit_interval(std::uint32_t high, std::uint32_t low,
-                                                                 double /*type*/) {
+                                                                              double /*type*/) {
   DPOPT_NO_CONTRACT_BLOCK
   const double h = std::bit_cast<double>(std::uint64_t{high} | 0x4330000000000000u) - 0x1p52;
   const double l = std::bit_cast<double>(std::uint64_t{low} | 0x4330000000000000u) - 0x1p52;
@@ -51,7 +51,8 @@ DPOPT_FORCE_INLINE DPOPT_NO_CONTRACT DPOPT_DEVICE inline double unit_interval(st
 
 /// A uniform 32-bit angle as a quarter of the circle (top two bits of `quarter`) and an offset in [-pi/4, pi/4).
 /// The half unit makes the set of angles symmetric, and so the mean exactly 0.
-DPOPT_FORCE_INLINE DPOPT_NO_CONTRACT DPOPT_DEVICE inline normal_pair<float> on_circle(float radius, std::uint32_t angle) {
+DPOPT_FORCE_INLINE DPOPT_NO_CONTRACT DPOPT_DEVICE inline normal_pair<float> on_circle(float radius,
+                                                                                      std::uint32_t angle) {
   DPOPT_NO_CONTRACT_BLOCK
   const std::uint32_t quarter = angle + 0x20000000u;
   const auto offset = static_cast<std::int32_t>(quarter & 0x3FFFFFFFu) - 0x20000000;
@@ -65,8 +66,8 @@ DPOPT_FORCE_INLINE DPOPT_NO_CONTRACT DPOPT_DEVICE inline normal_pair<float> on_c
 }
 
 /// The same for a 64-bit angle, given as two words.
-DPOPT_FORCE_INLINE DPOPT_NO_CONTRACT DPOPT_DEVICE inline normal_pair<double> on_circle(double radius, std::uint32_t high,
-                                                                          std::uint32_t low) {
+DPOPT_FORCE_INLINE DPOPT_NO_CONTRACT DPOPT_DEVICE inline normal_pair<double>
+on_circle(double radius, std::uint32_t high, std::uint32_t low) {
   DPOPT_NO_CONTRACT_BLOCK
   const std::uint64_t quarter = std::uint64_t{high} + 0x20000000u;
   const double offset = std::bit_cast<double>((quarter & 0x3FFFFFFFu) | 0x4330000000000000u) - (0x1p52 + 0x1p29);
@@ -79,26 +80,36 @@ DPOPT_FORCE_INLINE DPOPT_NO_CONTRACT DPOPT_DEVICE inline normal_pair<double> on_
           std::bit_cast<double>(s ^ swap ^ ((quarter << 32) & 0x8000000000000000u))};
 }
 
-/// 2 N standard normal floats from N radius words and N angle words: x coordinates in out[0, N), y in out[N, 2 N).
-template <std::size_t N>
-DPOPT_FORCE_INLINE DPOPT_NO_CONTRACT DPOPT_DEVICE inline void box_muller(const std::array<std::uint32_t, N>& radius,
-                                                            const std::array<std::uint32_t, N>& angle, float* out) {
+/// 2 N standard normal floats from N radius words and N angle words, for each of `Rows` rows: the x coordinates of a
+/// row, then its y coordinates. Rows go through each stage together: one alone waits for its own results.
+template <std::size_t Rows, std::size_t N>
+DPOPT_FORCE_INLINE DPOPT_NO_CONTRACT DPOPT_DEVICE inline void
+box_muller_rows(const std::array<std::uint32_t, N>* radius, const std::array<std::uint32_t, N>* angle, float* out) {
   DPOPT_NO_CONTRACT_BLOCK
-  std::array<float, N> r;
-  for (std::size_t i = 0; i < N; ++i) {
-    r[i] = unit_interval(radius[i], angle[i], float{});
+  std::array<float, Rows * N> r;
+  for (std::size_t row = 0; row < Rows; ++row) {
+    for (std::size_t i = 0; i < N; ++i) r[row * N + i] = unit_interval(radius[row][i], angle[row][i], float{});
   }
-  for (std::size_t i = 0; i < N; ++i) {
+  for (std::size_t i = 0; i < Rows * N; ++i) {
     r[i] = minus_two_log(r[i]);
   }
-  for (std::size_t i = 0; i < N; ++i) {
+  for (std::size_t i = 0; i < Rows * N; ++i) {
     r[i] = r[i] * inverse_sqrt(r[i]);
   }
-  for (std::size_t i = 0; i < N; ++i) {
-    const normal_pair<float> point = on_circle(r[i], angle[i]);
-    out[i] = point.x;
-    out[N + i] = point.y;
+  for (std::size_t row = 0; row < Rows; ++row) {
+    for (std::size_t i = 0; i < N; ++i) {
+      const normal_pair<float> point = on_circle(r[row * N + i], angle[row][i]);
+      out[row * 2 * N + i] = point.x;
+      out[row * 2 * N + N + i] = point.y;
+    }
   }
+}
+
+/// The same for one row.
+template <std::size_t N>
+DPOPT_FORCE_INLINE DPOPT_NO_CONTRACT DPOPT_DEVICE inline void
+box_muller(const std::array<std::uint32_t, N>& radius, const std::array<std::uint32_t, N>& angle, float* out) {
+  box_muller_rows<1>(&radius, &angle, out);
 }
 
 /// 2 N standard normal doubles from N radii and N angles of 64 bits, each given as its high and its low words.

@@ -52,7 +52,7 @@ struct counter_gaussian {
   /// @throw invalid_argument If the multiplier is negative or not finite.
   void validate() const { require_multiplier(noise_multiplier); }
 
-  /// Root only, not collective. Takes the user's seed, or 64 fresh bits from std::random_device.
+  /// Root only, not collective. Takes the user's seed, or 64 fresh bits from the operating system.
   /// @throw randomness_error If the operating system has no entropy to give.
   void draw_secret() { secret_.draw(seed, incarnation); }
 

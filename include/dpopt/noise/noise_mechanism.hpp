@@ -72,6 +72,7 @@ concept CorrelatedNoise = requires(N n, const N k, std::span<const isize> sizes,
 };
 
 /// A mechanism whose ranks must share a secret: the root draws it (`draw_secret`), everyone gets a copy of the bytes.
+/// One with a user's seed has `renew_secret` besides, which makes a secret of it that no earlier start had: resume().
 template <class N>
 concept SharesSecret = requires(N n, const N k) {
   n.draw_secret();                                      // root only; a no-op when the user gave a seed

@@ -9,8 +9,10 @@
 
 #include "dpopt/core/platform.hpp"
 #include "dpopt/core/vector_dispatch.hpp"
+#include "dpopt/core/vector_operations.hpp"
 #include "dpopt/noise/box_muller.hpp"
 #include "dpopt/noise/philox.hpp"
+#include "dpopt/noise/philox_vectors.hpp"
 
 #include <array>
 #include <concepts>
@@ -33,8 +35,7 @@ template <std::floating_point V>
 using normal_tile = std::array<V, normal_tile_size<V>>;
 
 DPOPT_FORCE_INLINE inline void fill_tile(const philox_batch<tile_blocks>& bits, normal_tile<float>& out) {
-  box_muller(bits.word[0], bits.word[2], out.data());
-  box_muller(bits.word[1], bits.word[3], out.data() + 2 * tile_blocks);
+  box_muller_rows<2>(&bits.word[0], &bits.word[2], out.data());
 }
 
 DPOPT_FORCE_INLINE inline void fill_tile(const philox_batch<tile_blocks>& bits, normal_tile<double>& out) {
@@ -42,14 +43,14 @@ DPOPT_FORCE_INLINE inline void fill_tile(const philox_batch<tile_blocks>& bits, 
 }
 
 /// x[i] += scale * normal[i] for `tiles` whole tiles, the first from `counter`, which ends behind the last.
-template <std::floating_point V>
-DPOPT_FORCE_INLINE DPOPT_NO_CONTRACT inline void add_tiles(philox_counter& counter, philox_key key, V scale, V* x,
-                                                           std::size_t tiles) {
+template <std::size_t Bytes, std::floating_point V>
+DPOPT_FORCE_INLINE DPOPT_NO_CONTRACT inline void add_tiles(vector_bytes<Bytes> width, philox_counter& counter,
+                                                           philox_key key, V scale, V* x, std::size_t tiles) {
   DPOPT_NO_CONTRACT_BLOCK
   philox_batch<tile_blocks> bits;
   normal_tile<V> normal;
   for (; tiles > 0; --tiles) {
-    philox4x32_10(counter, key, bits);
+    philox_blocks(width, counter, key, bits);
     fill_tile(bits, normal);
     for (std::size_t i = 0; i < normal.size(); ++i) x[i] += scale * normal[i];
     x += normal.size();
@@ -62,9 +63,9 @@ DPOPT_FORCE_INLINE DPOPT_NO_CONTRACT inline void add_tiles(philox_counter& count
 template <std::floating_point V>
 void add_normal_tiles(vector_level level, philox_counter& counter, const philox_key& key, V scale, V* x,
                       std::size_t tiles) {
-  at_vector_level(level, [&]() DPOPT_FORCE_INLINE_LAMBDA {
+  at_vector_level(level, [&](auto width) DPOPT_FORCE_INLINE_LAMBDA {
     philox_counter now = counter;
-    add_tiles(now, philox_key(key), scale, x, tiles);
+    add_tiles(width, now, philox_key(key), scale, x, tiles);
     counter = now;
   });
 }

@@ -11,6 +11,7 @@
 #pragma once
 
 #include "dpopt/core/error.hpp"
+#include "dpopt/core/platform.hpp"
 #include "dpopt/noise/noise_mechanism.hpp"
 #include "dpopt/noise/philox.hpp"
 
@@ -33,6 +34,14 @@ inline void require_within(std::uint64_t value, std::uint64_t limit, const char*
                                    "; continuing would repeat noise, so start a run with a fresh seed"));
   }
 }
+
+/// The layout above, for fields that were checked before.
+[[nodiscard]] DPOPT_DEVICE constexpr philox_counter packed_counter(const address& where, std::uint64_t block) {
+  const auto what = static_cast<std::uint32_t>(where.what);
+  return {static_cast<std::uint32_t>(block),
+          static_cast<std::uint32_t>(block >> 32) | (where.parameter << 4) | (what << 24),
+          static_cast<std::uint32_t>(where.step), static_cast<std::uint32_t>(where.step >> 32) | (where.lane << 8)};
+}
 } // namespace detail
 
 /// Counter of block `block` of the stream (where.what, where.lane, where.step, where.parameter); where.element is the
@@ -43,10 +52,7 @@ inline void require_within(std::uint64_t value, std::uint64_t limit, const char*
   detail::require_within(where.step, stream_limits::step, "step");
   detail::require_within(where.parameter, stream_limits::parameter, "parameter");
   detail::require_within(block, stream_limits::block, "element block");
-  const auto what = static_cast<std::uint32_t>(where.what);
-  return {static_cast<std::uint32_t>(block),
-          static_cast<std::uint32_t>(block >> 32) | (where.parameter << 4) | (what << 24),
-          static_cast<std::uint32_t>(where.step), static_cast<std::uint32_t>(where.step >> 32) | (where.lane << 8)};
+  return detail::packed_counter(where, block);
 }
 
 } // namespace dpopt

@@ -5,15 +5,14 @@
 /// incarnation of the run, as bytes that the root shares with all ranks.
 #pragma once
 
+#include "dpopt/core/entropy.hpp"
 #include "dpopt/core/error.hpp"
 #include "dpopt/noise/philox.hpp"
 
 #include <array>
 #include <cstddef>
 #include <cstdint>
-#include <exception>
 #include <optional>
-#include <random>
 #include <span>
 
 namespace dpopt {
@@ -21,16 +20,21 @@ namespace dpopt {
 /// Seed and incarnation once drawn. Never print the bytes.
 class stream_secret {
 public:
-  /// Takes the user's seed, or 64 fresh bits from std::random_device.
+  /// Takes the user's seed, or 64 fresh bits from the source.
   /// @param incarnation apart for each start of a run that may repeat step numbers.
-  /// @throw randomness_error if the operating system has no entropy to give.
-  void draw(const std::optional<std::uint64_t>& seed, std::uint64_t incarnation) {
-    words_ = {seed ? *seed : fresh_seed(), incarnation, 1};
+  /// @throw randomness_error naming the cause if the source has no entropy to give; nothing changes.
+  template <EntropySource Source = system_entropy>
+  void draw(const std::optional<std::uint64_t>& seed, std::uint64_t incarnation, Source source = {}) {
+    words_ = {seed ? *seed : fresh_word(source), incarnation, 1};
   }
 
   /// Like draw(), with an incarnation that no earlier start can have used: for a start that may repeat step numbers.
-  /// @throw randomness_error if the operating system has no entropy to give.
-  void renew(const std::optional<std::uint64_t>& seed) { draw(seed, fresh_seed()); }
+  /// @throw as draw().
+  template <EntropySource Source = system_entropy>
+  void renew(const std::optional<std::uint64_t>& seed, Source source = {}) {
+    const std::uint64_t incarnation = fresh_word(source);
+    draw(seed, incarnation, source);
+  }
 
   /// The 24 bytes that ranks must share.
   [[nodiscard]] std::span<std::byte> bytes() noexcept { return std::as_writable_bytes(std::span(words_)); }
@@ -50,14 +54,11 @@ public:
   }
 
 private:
-  static std::uint64_t fresh_seed() {
-    try {
-      std::random_device device;
-      const std::uint64_t high = device();
-      return (high << 32) | device();
-    } catch (const std::exception& failure) {
-      throw randomness_error(message("no seed could be drawn from the operating system: ", failure.what()));
-    }
+  template <class Source>
+  static std::uint64_t fresh_word(Source& source) {
+    std::uint64_t out = 0;
+    draw_entropy(std::as_writable_bytes(std::span(&out, 1)), source, "seed");
+    return out;
   }
 
   std::array<std::uint64_t, 3> words_ = {}; // seed, incarnation, 1 once drawn

@@ -9,6 +9,7 @@
 #pragma once
 
 #include "dpopt/core/error.hpp"
+#include "dpopt/core/platform.hpp"
 #include "dpopt/core/types.hpp"
 #include "dpopt/optimizers/base_optimizer.hpp"
 #include "dpopt/optimizers/option_check.hpp"
@@ -31,7 +32,7 @@ struct adagrad_step {
 
   /// x, g and the slot hold n elements. Any split of a parameter into tiles gives the same bits.
   template <class T>
-  void update(T* x, const T* g, std::array<T*, 1> slots, isize n) const {
+  DPOPT_DEVICE void update(T* x, const T* g, std::array<T*, 1> slots, isize n) const {
     const T lr = static_cast<T>(learning_rate), from = static_cast<T>(start), e = static_cast<T>(eps);
     const T l2 = static_cast<T>(weight_decay), s = static_cast<T>(sign);
     T* const v = slots[0];

@@ -13,6 +13,7 @@
 #pragma once
 
 #include "dpopt/core/error.hpp"
+#include "dpopt/core/platform.hpp"
 #include "dpopt/core/types.hpp"
 #include "dpopt/optimizers/base_optimizer.hpp"
 #include "dpopt/optimizers/option_check.hpp"
@@ -40,7 +41,7 @@ struct adam_bc_step {
 
   /// x, g and each slot hold n elements. Any split of a parameter into tiles gives the same bits.
   template <class T>
-  void update(T* x, const T* g, std::array<T*, 2> slots, isize n) const {
+  DPOPT_DEVICE void update(T* x, const T* g, std::array<T*, 2> slots, isize n) const {
     T* const m = slots[0];
     T* const v = slots[1];
     const T size = static_cast<T>(step_size), whole = static_cast<T>(correction), least = static_cast<T>(floor);

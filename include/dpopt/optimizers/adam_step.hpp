@@ -12,13 +12,14 @@
 #include "dpopt/core/platform.hpp"
 #include "dpopt/core/types.hpp"
 #include "dpopt/core/vector_dispatch.hpp"
+#include "dpopt/core/vector_operations.hpp"
 #include "dpopt/optimizers/option_check.hpp"
 
-#include <algorithm>
 #include <array>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <string_view>
 
 namespace dpopt::detail {
@@ -40,6 +41,26 @@ struct adam_options {
     require_decay_rate(name, "beta2", beta2);
     require_not_negative(name, "eps", eps);
     require_not_negative(name, "weight_decay", weight_decay);
+  }
+};
+
+/// What one step does to one element, in T, in two parts with the root between them: moments() makes what the root is
+/// drawn of. The same on the CPU and in kernels. W is T, or a vector of them.
+template <class T>
+struct adam_element {
+  T size, root_correction, eps, lerp1, beta2, lerp2, decay, shrink, sign;
+
+  template <class W>
+  DPOPT_FORCE_INLINE DPOPT_NO_CONTRACT DPOPT_DEVICE void moments(const W& x, const W& g, W& m, W& v) const {
+    DPOPT_NO_CONTRACT_BLOCK
+    const W d = sign * g + decay * x;
+    m += lerp1 * (d - m);
+    v = beta2 * v + lerp2 * d * d;
+  }
+  template <class W>
+  DPOPT_FORCE_INLINE DPOPT_NO_CONTRACT DPOPT_DEVICE void move(W& x, const W& m, const W& root) const {
+    DPOPT_NO_CONTRACT_BLOCK
+    x = shrink * x - size * (m / (root / root_correction + eps));
   }
 };
 
@@ -67,39 +88,57 @@ struct adam_step {
   /// x, g and each slot hold n elements. Any split of a parameter into tiles gives the same bits.
   template <class T>
   void update(T* x, const T* g, std::array<T*, Slots> slots, isize n) const {
-    vectorized([=, this]() DPOPT_FORCE_INLINE_LAMBDA { loop(x, g, slots, n); });
+    vectorized([=, this](auto width) DPOPT_FORCE_INLINE_LAMBDA { this->loop(width, x, g, slots, n); });
+  }
+
+  /// The constants in T.
+  template <class T>
+  [[nodiscard]] DPOPT_FORCE_INLINE adam_element<T> element() const {
+    return {static_cast<T>(step_size), static_cast<T>(root_correction), static_cast<T>(eps),
+            static_cast<T>(lerp1),     static_cast<T>(beta2),           static_cast<T>(lerp2),
+            static_cast<T>(decay),     static_cast<T>(shrink),          static_cast<T>(sign)};
   }
 
 private:
-  template <class T>
-  DPOPT_FORCE_INLINE DPOPT_NO_CONTRACT void loop(T* x, const T* g, std::array<T*, Slots> slots, isize n) const {
+  template <std::size_t Bytes, class T>
+  DPOPT_FORCE_INLINE DPOPT_NO_CONTRACT void loop(vector_bytes<Bytes> width, T* x, const T* g,
+                                                 std::array<T*, Slots> slots, isize n) const {
     DPOPT_NO_CONTRACT_BLOCK
-    T* const m = slots[0];
-    T* const v = slots[1];
-    const T size = static_cast<T>(step_size), root = static_cast<T>(root_correction), e = static_cast<T>(eps);
-    const T w1 = static_cast<T>(lerp1), b2 = static_cast<T>(beta2), w2 = static_cast<T>(lerp2);
-    const T l2 = static_cast<T>(decay), rest = static_cast<T>(shrink), s = static_cast<T>(sign);
-    constexpr isize block = 256; // the roots of a block are drawn together
-    T roots[block];
-    for (isize first = 0; first < n; first += block) {
-      const isize count = std::min(block, n - first);
-      T* const xs = x + first;
-      T* const ms = m + first;
-      T* const vs = v + first;
-      const T* const gs = g + first;
-      for (isize i = 0; i < count; ++i) {
-        const T d = s * gs[i] + l2 * xs[i];
-        ms[i] += w1 * (d - ms[i]);
-        vs[i] = b2 * vs[i] + w2 * d * d;
-        if constexpr (Slots < 3) roots[i] = vs[i];
-      }
-      if constexpr (Slots == 3) {
-        T* const most = slots[2] + first;
-        for (isize i = 0; i < count; ++i) roots[i] = most[i] = std::max(most[i], vs[i]);
-      }
-      square_roots(roots, count);
-      for (isize i = 0; i < count; ++i) xs[i] = rest * xs[i] - size * (ms[i] / (roots[i] / root + e));
+    const adam_element<T> e = element<T>();
+    isize i = 0;
+    if constexpr (has_wide_words) {
+      constexpr isize lanes = Bytes / sizeof(T);
+      for (; i + lanes <= n; i += lanes) part<wide<T, Bytes>>(width, e, x + i, g + i, slots, i);
     }
+    for (; i < n; ++i) part<T>(width, e, x + i, g + i, slots, i);
+  }
+
+  /// One W at x and g, and at slots[k] + i. All of it stays in registers: in loops of their own, with the roots in
+  /// memory between them, the halves of a step take a quarter longer.
+  template <class W, std::size_t Bytes, class T>
+  DPOPT_FORCE_INLINE DPOPT_NO_CONTRACT static void part(vector_bytes<Bytes> width, const adam_element<T>& e, T* x,
+                                                        const T* g, const std::array<T*, Slots>& slots, isize i) {
+    DPOPT_NO_CONTRACT_BLOCK
+    W value, gradient, mean, square, root;
+    std::memcpy(&value, x, sizeof(W));
+    std::memcpy(&gradient, g, sizeof(W));
+    std::memcpy(&mean, slots[0] + i, sizeof(W));
+    std::memcpy(&square, slots[1] + i, sizeof(W));
+    e.moments(value, gradient, mean, square);
+    std::memcpy(slots[0] + i, &mean, sizeof(W));
+    std::memcpy(slots[1] + i, &square, sizeof(W));
+    if constexpr (Slots == 3) {
+      W most;
+      std::memcpy(&most, slots[2] + i, sizeof(W));
+      square = most < square ? square : most;
+      std::memcpy(slots[2] + i, &square, sizeof(W));
+    }
+    T roots[sizeof(W) / sizeof(T)];
+    std::memcpy(roots, &square, sizeof(W));
+    square_roots(roots, sizeof(W) / sizeof(T), width);
+    std::memcpy(&root, roots, sizeof(W));
+    e.move(value, mean, root);
+    std::memcpy(x, &value, sizeof(W));
   }
 };
 

@@ -31,6 +31,14 @@ concept ElementwiseOptimizer =
       requires std::is_trivially_copyable_v<decltype(b.at(t))>; // crosses into kernels by value
     };
 
+/// Whether an elementwise optimizer reads or writes a slot with the options that it has now. It says so in a member
+/// uses_slot(s); without one it uses all. What is not in use is not allocated: update() gets a null pointer there.
+template <class B>
+[[nodiscard]] constexpr bool slot_in_use(const B& base, std::size_t slot) {
+  if constexpr (requires { base.uses_slot(slot); }) return base.uses_slot(slot);
+  else return slot < B::slots;
+}
+
 /// An elementwise optimizer that wants to know the standard deviation of the noise on each number of this step's
 /// gradient, which is public. Where it has this at(), step() calls it instead of the other.
 template <class B, class T>

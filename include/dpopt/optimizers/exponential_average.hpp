@@ -60,6 +60,10 @@ struct exponential_average {
   Base base = {};
   double decay = 0.999; ///< weight of a parameter one step ago; the average reaches back about 1 / (1 - decay) steps
 
+  [[nodiscard]] constexpr bool uses_slot(std::size_t slot) const {
+    return slot == average_slot || slot_in_use(base, slot);
+  }
+
   /// The options, for describe() of the optimizer and for comparison between ranks.
   [[nodiscard]] std::string describe() const {
     std::string of_base;

@@ -10,6 +10,7 @@
 #pragma once
 
 #include "dpopt/core/error.hpp"
+#include "dpopt/core/platform.hpp"
 #include "dpopt/core/types.hpp"
 #include "dpopt/optimizers/base_optimizer.hpp"
 #include "dpopt/optimizers/option_check.hpp"
@@ -35,7 +36,7 @@ struct rmsprop_step {
 
   /// x, g and each slot hold n elements. Any split of a parameter into tiles gives the same bits.
   template <class T>
-  void update(T* x, const T* g, std::array<T*, 3> slots, isize n) const {
+  DPOPT_DEVICE void update(T* x, const T* g, std::array<T*, 3> slots, isize n) const {
     // Four loops without a branch inside; a variant never touches the slots that it does not need.
     if (centered) return momentum > 0 ? run<T, true, true>(x, g, slots, n) : run<T, true, false>(x, g, slots, n);
     return momentum > 0 ? run<T, false, true>(x, g, slots, n) : run<T, false, false>(x, g, slots, n);
@@ -43,7 +44,7 @@ struct rmsprop_step {
 
 private:
   template <class T, bool Centered, bool Momentum>
-  void run(T* x, const T* g, std::array<T*, 3> slots, isize n) const {
+  DPOPT_DEVICE void run(T* x, const T* g, std::array<T*, 3> slots, isize n) const {
     const T lr = static_cast<T>(learning_rate), a = static_cast<T>(alpha), w = static_cast<T>(1 - alpha);
     const T e = static_cast<T>(eps), l2 = static_cast<T>(weight_decay), mu = static_cast<T>(momentum);
     const T s = static_cast<T>(sign);
@@ -75,6 +76,11 @@ struct rmsprop {
   double momentum = 0;
   bool centered = false;
   bool maximize = false;
+
+  /// The momentum buffer and the mean belong to variants.
+  [[nodiscard]] constexpr bool uses_slot(std::size_t slot) const {
+    return slot == 0 || (slot == 1 ? momentum > 0 : centered);
+  }
 
   /// The options, for describe() of the optimizer and for comparison between ranks.
   [[nodiscard]] std::string describe() const {

@@ -45,7 +45,8 @@ struct scale_then_privatize_step {
       for (isize i = 0; i < count; ++i)
         back[static_cast<std::size_t>(i)] = d[i] == T(0) ? g[first + i] : g[first + i] * d[i];
       std::array<T*, BaseSlots> own{};
-      for (std::size_t s = 0; s < BaseSlots; ++s) own[s] = slots[s] + first;
+      for (std::size_t s = 0; s < BaseSlots; ++s)
+        if (slots[s] != nullptr) own[s] = slots[s] + first;
       base.update(x + first, back.data(), own, count);
       learn(back.data(), d, slots[BaseSlots + 1] + first, slots[BaseSlots + 2] + first, count);
     }
@@ -90,6 +91,10 @@ struct scale_then_privatize {
   double beta = 0.999;     ///< decay rate of the mean square, a refresh
   double eps = 1e-8;       ///< least divisor, in gradients
   std::uint64_t delay = 1; ///< steps between refreshes, which are averaged before they are squared
+
+  [[nodiscard]] constexpr bool uses_slot(std::size_t slot) const {
+    return slot >= divisor_slot || slot_in_use(base, slot);
+  }
 
   /// The options, for describe() of the optimizer and for comparison between ranks.
   [[nodiscard]] std::string describe() const {

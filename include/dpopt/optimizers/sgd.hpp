@@ -24,6 +24,24 @@
 
 namespace dpopt {
 
+/// What one step of sgd does to one element, in T; the same on the CPU and in kernels.
+template <class T>
+struct sgd_element {
+  T lr, decay, sign, keep, take;
+  T look, direct; ///< the step is look x buffer + direct x gradient, with Nesterov and without
+
+  DPOPT_FORCE_INLINE DPOPT_NO_CONTRACT DPOPT_DEVICE void plain(T& x, T g) const {
+    DPOPT_NO_CONTRACT_BLOCK
+    x -= lr * (sign * g + decay * x);
+  }
+  DPOPT_FORCE_INLINE DPOPT_NO_CONTRACT DPOPT_DEVICE void buffered(T& x, T g, T& buffer) const {
+    DPOPT_NO_CONTRACT_BLOCK
+    const T d = sign * g + decay * x;
+    buffer = keep * buffer + take * d;
+    x -= lr * (direct * d + look * buffer);
+  }
+};
+
 /// Constants of one step of sgd. Arithmetic is done in T.
 struct sgd_step {
   double learning_rate;
@@ -41,27 +59,24 @@ struct sgd_step {
     vectorized([=, this]() DPOPT_FORCE_INLINE_LAMBDA { loop(x, g, slots[0], n); });
   }
 
+  /// The constants in T.
+  template <class T>
+  [[nodiscard]] DPOPT_FORCE_INLINE sgd_element<T> element() const {
+    return {static_cast<T>(learning_rate), static_cast<T>(weight_decay), static_cast<T>(sign),
+            static_cast<T>(keep),          static_cast<T>(take),         nesterov ? static_cast<T>(momentum) : T{1},
+            nesterov ? T{1} : T{0}};
+  }
+
 private:
   template <class T>
   DPOPT_FORCE_INLINE DPOPT_NO_CONTRACT void loop(T* x, const T* g, T* b, isize n) const {
     DPOPT_NO_CONTRACT_BLOCK
-    const T lr = static_cast<T>(learning_rate);
-    const T decay = static_cast<T>(weight_decay);
-    const T s = static_cast<T>(sign);
+    const sgd_element<T> e = element<T>();
     if (!with_buffer) {
-      for (isize i = 0; i < n; ++i) x[i] -= lr * (s * g[i] + decay * x[i]);
+      for (isize i = 0; i < n; ++i) e.plain(x[i], g[i]);
       return;
     }
-    const T old = static_cast<T>(keep);
-    const T fresh = static_cast<T>(take);
-    // One expression for both: the step is look x buffer + direct x gradient.
-    const T look = nesterov ? static_cast<T>(momentum) : T{1};
-    const T direct = nesterov ? T{1} : T{0};
-    for (isize i = 0; i < n; ++i) {
-      const T d = s * g[i] + decay * x[i];
-      b[i] = old * b[i] + fresh * d;
-      x[i] -= lr * (direct * d + look * b[i]);
-    }
+    for (isize i = 0; i < n; ++i) e.buffered(x[i], g[i], b[i]);
   }
 };
 
@@ -76,6 +91,9 @@ struct sgd {
   double weight_decay = 0;
   bool nesterov = false;
   bool maximize = false;
+
+  /// Without momentum there is no buffer.
+  [[nodiscard]] constexpr bool uses_slot(std::size_t /*slot*/) const { return momentum != 0; }
 
   /// The options, for describe() of the optimizer and for comparison between ranks.
   [[nodiscard]] std::string describe() const {

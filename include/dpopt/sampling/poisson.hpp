@@ -55,8 +55,10 @@ public:
   poisson_sampler(isize records, double rate, Source source = {})
       : poisson_sampler(own_serial(), records, rate, std::move(source)) {}
 
-  /// Draws the next logical batch. Call it as often on every rank. @throw randomness_error when the stream is used up.
+  /// Draws the next logical batch. Call it as often on every rank. @throw randomness_error when the stream is used up;
+  /// state_error as the source's start_draw(), if it has one.
   [[nodiscard]] sampled_batch next() {
+    if constexpr (requires { source_.start_draw(); }) source_.start_draw();
     sampled_batch out{{}, {sampling_scheme::poisson, rate_, draw_, source_.reproducible()}};
     // Rounded down, so that the true rate is never above the one that the accountant is told.
     const auto threshold = rate_ < 1 ? static_cast<std::uint64_t>(std::ldexp(rate_, 64)) : 0;

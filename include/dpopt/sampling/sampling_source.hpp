@@ -6,6 +6,7 @@
 /// is no amplification: it is kept like the noise's.
 #pragma once
 
+#include "dpopt/core/entropy.hpp"
 #include "dpopt/core/types.hpp"
 #include "dpopt/noise/noise_mechanism.hpp"
 #include "dpopt/noise/stream_address.hpp"
@@ -30,7 +31,11 @@ struct counter_bits {
   std::uint64_t incarnation = 0;
   stream_secret secret_ = {};
 
-  void draw_secret() { secret_.draw(seed, incarnation); }
+  /// @throw randomness_error naming the cause when the source of entropy fails.
+  template <EntropySource Source = system_entropy>
+  void draw_secret(Source source = {}) {
+    secret_.draw(seed, incarnation, source);
+  }
   [[nodiscard]] std::span<std::byte> secret() noexcept { return secret_.bytes(); }
   [[nodiscard]] bool reproducible() const noexcept { return seed.has_value(); }
 

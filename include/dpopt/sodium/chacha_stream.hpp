@@ -5,6 +5,7 @@
 /// counted from 0. Every field of the address has room for its whole type, so distinct addresses never share a byte.
 #pragma once
 
+#include "dpopt/core/entropy.hpp"
 #include "dpopt/core/error.hpp"
 #include "dpopt/core/platform.hpp"
 #include "dpopt/noise/noise_mechanism.hpp"
@@ -30,11 +31,13 @@ public:
   secret_key& operator=(const secret_key&) = default;
   ~secret_key() {
     sodium_memzero(bytes_.data(), bytes_.size());
+    sodium_memzero(inherited_.data(), inherited_.size());
     sodium_memzero(&owner_, sizeof owner_);
   }
 
-  /// To be filled; whoever asks is the owner.
+  /// To be filled; whoever asks is the owner. A fork that asks and leaves the key as it was is none.
   [[nodiscard]] std::span<std::byte> bytes() noexcept {
+    if (owner_ != process_id()) inherited_ = bytes_;
     owner_ = process_id();
     return std::as_writable_bytes(std::span(bytes_));
   }
@@ -42,10 +45,12 @@ public:
   [[nodiscard]] const unsigned char* data() const noexcept { return bytes_.data(); }
   [[nodiscard]] bool empty() const noexcept { return sodium_is_zero(bytes_.data(), bytes_.size()) == 1; }
 
-  /// Fills the key from the operating system's generator.
-  void draw() {
-    randombytes_buf(bytes_.data(), bytes_.size());
-    owner_ = process_id();
+  /// Fills the key from the operating system's generator, or from another source. Why not randombytes_buf: where the
+  /// operating system has nothing to give, it ends the process.
+  /// @throw randomness_error naming the cause when the source fails; then there is no key.
+  template <EntropySource Source = system_entropy>
+  void draw(Source source = {}) {
+    draw_entropy(bytes(), source, "key");
   }
 
   /// @throw state_error without a key, or in a process that was forked since the key was filled.
@@ -54,20 +59,31 @@ public:
       throw state_error(
           "noise was asked for before a key was shared: call draw_secret() on the root and copy secret() to "
           "the other ranks");
-    if (owner_ != process_id())
+    if (forked())
       throw state_error(
           "noise was asked for in a process that was forked after the key was shared: it would repeat the "
           "parent's noise, so construct the optimizer after fork()");
   }
 
+  /// Whether another process, of which this one is a fork, filled the key.
+  [[nodiscard]] bool forked() const noexcept {
+    return owner_ != process_id() || (!empty() && sodium_memcmp(inherited_.data(), bytes_.data(), bytes_.size()) == 0);
+  }
+
 private:
-  std::array<unsigned char, crypto_stream_xchacha20_KEYBYTES> bytes_ = {};
+  using key_bytes = std::array<unsigned char, crypto_stream_xchacha20_KEYBYTES>;
+  key_bytes bytes_ = {};
+  key_bytes inherited_ = {}; // by the fork that owner_ is
   long owner_ = 0;
 };
 
 /// Prepares libsodium; needed once a process, harmless again, thread-safe.
-/// @throw randomness_error If it cannot be used, for example without an entropy source.
-inline void require_sodium() {
+/// @throw randomness_error If it cannot be used, or the source of entropy fails: libsodium, which looks for one of its
+///   own when it starts, would end the process.
+template <EntropySource Source = system_entropy>
+void require_sodium(Source source = {}) {
+  std::byte probe{};
+  draw_entropy(std::span(&probe, 1), source, "key");
   if (sodium_init() < 0) {
     throw randomness_error("libsodium could not be initialised: no cryptographic randomness on this machine");
   }

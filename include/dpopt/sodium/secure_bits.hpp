@@ -4,6 +4,8 @@
 /// Who is sampled, decided by a cipher's stream: the sampler's part of secure_mode.
 #pragma once
 
+#include "dpopt/core/entropy.hpp"
+#include "dpopt/core/error.hpp"
 #include "dpopt/sampling/sampling_source.hpp"
 #include "dpopt/sodium/chacha_stream.hpp"
 
@@ -19,13 +21,22 @@ namespace dpopt {
 struct secure_bits {
   secret_key key_ = {};
 
-  /// @throw randomness_error when libsodium cannot be used.
-  void draw_secret() {
-    require_sodium();
-    key_.draw();
+  /// @throw randomness_error naming the cause when the source of entropy fails, or libsodium cannot be used.
+  template <EntropySource Source = system_entropy>
+  void draw_secret(Source source = {}) {
+    require_sodium(source);
+    key_.draw(source);
   }
   [[nodiscard]] std::span<std::byte> secret() noexcept { return key_.bytes(); }
   [[nodiscard]] bool reproducible() const noexcept { return false; }
+
+  /// @throw state_error in a process that was forked since the key was filled: it would sample as its parent does. Once
+  /// a draw, since asking the system for each record takes longer than the record's bits.
+  void start_draw() const {
+    if (key_.forked())
+      throw state_error("a batch was drawn in a process that was forked after the sampler's key was shared: it would "
+                        "repeat the parent's sampling, so construct the sampler after fork()");
+  }
 
   /// Eight records share a block of the stream. @throw state_error before the key is shared.
   [[nodiscard]] std::uint64_t bits(std::uint64_t draw, std::uint64_t record) const {
@@ -36,6 +47,7 @@ struct secure_bits {
     chacha_stream::fill(block, key_, nonce, record / 8);
     std::uint64_t out = 0;
     std::memcpy(&out, block.data() + record % 8 * sizeof out, sizeof out);
+    sodium_memzero(block.data(), block.size());
     return out;
   }
 };

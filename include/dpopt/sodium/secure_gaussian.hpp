@@ -10,10 +10,13 @@
 ///   differential privacy", ESORICS 2021), which makes it costly to solve for the uniforms from the low bits of a
 ///   released number; block 0, the first draw of each (step, parameter), is discarded.
 ///
+/// tools/noise_quality --of secure finds no fault in 1e9 numbers of float and 1e8 of double (docs/noise.md).
+///
 /// What it is not: a proof against attacks on floating-point arithmetic. The set of reachable sums still depends on the
 /// un-noised value; only noise on an integer grid ends that: hardened_gaussian.
 #pragma once
 
+#include "dpopt/core/entropy.hpp"
 #include "dpopt/core/error.hpp"
 #include "dpopt/core/platform.hpp"
 #include "dpopt/core/types.hpp"
@@ -93,10 +96,12 @@ struct secure_gaussian {
     require_sodium();
   }
 
-  /// Root only, not collective. @throw randomness_error If libsodium cannot be used here.
-  void draw_secret() {
-    require_sodium();
-    key_.draw();
+  /// Root only, not collective. @param source of the key's bytes.
+  /// @throw randomness_error naming the cause if it fails, or if libsodium cannot be used here.
+  template <EntropySource Source = system_entropy>
+  void draw_secret(Source source = {}) {
+    require_sodium(source);
+    key_.draw(source);
   }
 
   /// The 32 bytes that ranks must share. Never print them.

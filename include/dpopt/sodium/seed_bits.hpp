@@ -4,6 +4,7 @@
 /// The sampler's counterpart of seed_gaussian: a seed, a secret seed, or secure_mode, chosen at run time.
 #pragma once
 
+#include "dpopt/core/entropy.hpp"
 #include "dpopt/core/error.hpp"
 #include "dpopt/sampling/sampling_source.hpp"
 #include "dpopt/sodium/secure_bits.hpp"
@@ -24,15 +25,21 @@ struct seed_bits {
   /// One length for both modes, so that ranks that disagree still broadcast alike.
   secret_key secret_ = {};
 
-  /// @throw invalid_argument for secure_mode with a seed, randomness_error without entropy.
-  void draw_secret() {
+  /// @throw invalid_argument for secure_mode with a seed, randomness_error naming the cause without entropy.
+  template <EntropySource Source = system_entropy>
+  void draw_secret(Source source = {}) {
     if (secure_mode && generator_seed)
       throw invalid_argument("secure_mode draws its own key: leave generator_seed empty");
-    if (secure_mode) copy_from(secure_bits{});
-    else copy_from(counter_bits{.seed = generator_seed});
+    if (secure_mode) copy_from(secure_bits{}, source);
+    else copy_from(counter_bits{.seed = generator_seed}, source);
   }
   [[nodiscard]] std::span<std::byte> secret() noexcept { return secret_.bytes(); }
   [[nodiscard]] bool reproducible() const noexcept { return !secure_mode && generator_seed.has_value(); }
+
+  /// @throw state_error as secure_bits does.
+  void start_draw() const {
+    if (secure_mode) secure_bits{secret_}.start_draw();
+  }
 
   [[nodiscard]] std::uint64_t bits(std::uint64_t draw, std::uint64_t record) const {
     if (secure_mode) return secure_bits{secret_}.bits(draw, record);
@@ -43,10 +50,10 @@ struct seed_bits {
   }
 
 private:
-  template <class Source>
-  void copy_from(Source source) {
-    source.draw_secret();
-    std::ranges::copy(source.secret(), secret_.bytes().begin());
+  template <class Bits, class Source>
+  void copy_from(Bits bits, Source& source) {
+    bits.draw_secret(source);
+    std::ranges::copy(bits.secret(), secret_.bytes().begin());
   }
 };
 

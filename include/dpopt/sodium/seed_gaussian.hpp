@@ -5,6 +5,7 @@
 /// or counter_gaussian. Where the choice is known when compiling, name one of those two instead.
 #pragma once
 
+#include "dpopt/core/entropy.hpp"
 #include "dpopt/core/error.hpp"
 #include "dpopt/core/types.hpp"
 #include "dpopt/noise/counter_gaussian.hpp"
@@ -52,17 +53,23 @@ struct seed_gaussian {
     require_sodium();
   }
 
-  /// Root only, not collective. @throw randomness_error If there is no entropy.
-  void draw_secret() {
-    if (secure_mode) {
-      secure_gaussian mechanism;
-      mechanism.draw_secret();
-      std::ranges::copy(mechanism.secret(), secret_.bytes().begin());
-    } else {
-      counter_gaussian mechanism{.seed = generator_seed, .incarnation = incarnation};
-      mechanism.draw_secret();
-      std::ranges::copy(mechanism.secret(), secret_.bytes().begin());
-    }
+  /// Root only, not collective. @param source of a seed or key. @throw randomness_error naming the cause if it fails.
+  template <EntropySource Source = system_entropy>
+  void draw_secret(Source source = {}) {
+    if (secure_mode) return draw_key(source);
+    stream_secret drawn;
+    drawn.draw(generator_seed, incarnation, source);
+    std::ranges::copy(drawn.bytes(), secret_.bytes().begin());
+  }
+
+  /// Root only, for a start that may repeat step numbers: a stream that no earlier start has drawn from, also with a
+  /// user's seed. @throw as draw_secret().
+  template <EntropySource Source = system_entropy>
+  void renew_secret(Source source = {}) {
+    if (secure_mode) return draw_key(source);
+    stream_secret drawn;
+    drawn.renew(generator_seed, source);
+    std::ranges::copy(drawn.bytes(), secret_.bytes().begin());
   }
 
   /// The 32 bytes that ranks must share, whatever the mode. Never print them.
@@ -83,6 +90,14 @@ struct seed_gaussian {
       std::ranges::copy(secret_.bytes().first(mechanism.secret().size()), mechanism.secret().begin());
       mechanism.add(where, std_in_units, x, count);
     }
+  }
+
+private:
+  template <class Source>
+  void draw_key(Source& source) {
+    secure_gaussian mechanism;
+    mechanism.draw_secret(source);
+    std::ranges::copy(mechanism.secret(), secret_.bytes().begin());
   }
 };
 

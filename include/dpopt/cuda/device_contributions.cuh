@@ -1,0 +1,171 @@
+// SPDX-FileCopyrightText: The dpopt authors
+// SPDX-License-Identifier: Apache-2.0
+/// @file
+/// From per-sample gradients to the local sum, on the device: norms, factors, weighted sums, in the order in which
+/// gradients arrive. The host never waits, and never sees a norm unless the clipper learns from them.
+#pragma once
+
+#include "dpopt/clipping/clipper.hpp"
+#include "dpopt/cuda/clip_factors.cuh"
+#include "dpopt/cuda/device_gradients.hpp"
+#include "dpopt/cuda/observed_norms.hpp"
+#include "dpopt/dp_optimizer/contributions.hpp"
+#include "dpopt/dp_optimizer/microbatch.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <span>
+#include <utility>
+#include <vector>
+
+namespace dpopt::cuda {
+
+/// Holds a clipper, an accumulator and the sums of all parameters, one after the other.
+template <Clipper C, DeviceAccumulator A, DeviceApi D>
+class device_contributions {
+public:
+  using value_type = typename A::value_type;
+
+  device_contributions(C clipper, A accumulator) : clipper_(std::move(clipper)), accumulator_(std::move(accumulator)) {}
+
+  /// @param offsets where each parameter starts in the sums, which are `total` numbers. @throw invalid_argument as the
+  /// policies do, device_error.
+  void bind(device_work<D>& on, const std::vector<parameter_info>& parameters, std::vector<isize> offsets,
+            isize total) {
+    clipper_.bind(parameters);
+    offsets_ = std::move(offsets);
+    total_ = total;
+    accumulator_.bind(largest_norm());
+    const auto groups = static_cast<std::size_t>(clipper_.groups());
+    members_.assign(groups, {});
+    for (isize p = static_cast<isize>(parameters.size()) - 1; p >= 0; --p)
+      members_[static_cast<std::size_t>(clipper_.group_of(p))].push_back(p);
+    waiting_.resize(groups);
+    sources_.resize(parameters.size());
+    if constexpr (LearningClipper<C>) side_.assign(static_cast<std::size_t>(clipper_.side_scalars()), 0.0);
+    sums_ = device_vector<value_type, D>(on.device(), total_, "allocate sums");
+    counts_ = device_vector<sample_counts, D>(on.device(), 1, "allocate counts");
+    clear_sums(on);
+  }
+
+  /// Makes room for a microbatch and clears its norms.
+  void begin(device_work<D>& on, const microbatch& m) {
+    current_ = m;
+    for (std::size_t g = 0; g < members_.size(); ++g) waiting_[g] = static_cast<isize>(members_[g].size());
+    for (auto& s : sources_) s = {};
+    if (stale_) clear_sums(on);
+    if (!counted_) on.zero(counts_.data(), sizeof(sample_counts), "zero counts");
+    counted_ = true;
+    const isize rows = clipper_.groups();
+    norms_.reserve(on.device(), rows * m.samples, "allocate norms");
+    factors_.reserve(on.device(), m.samples, "allocate factors");
+    if (m.samples > 0)
+      on.zero(norms_.data(), static_cast<std::size_t>(rows * m.samples) * sizeof(double), "zero norms");
+  }
+
+  /// Puts the norms of parameter p on the stream, and, when its group is complete, factors and sums.
+  template <class S>
+  void add(device_work<D>& on, isize p, const S& source) {
+    const isize g = clipper_.group_of(p);
+    source.add_squared_norms(on, norms(g));
+    sources_[static_cast<std::size_t>(p)] = waiting_source<A, D>(source);
+    count_down(on, g);
+  }
+
+  /// Parameter p contributes nothing in this microbatch.
+  void add_absent(device_work<D>& on, isize p) { count_down(on, clipper_.group_of(p)); }
+
+  /// The open microbatch is over: what a clipper learns from starts its way to the host.
+  void close(device_work<D>& on) {
+    if constexpr (LearningClipper<C>) observed_.fetch(on, current_, norms_.data(), clipper_.groups());
+  }
+
+  /// WAITS for the device if the clipper learns: this rank's side scalars of the step. Empty for other clippers.
+  [[nodiscard]] std::span<double> side(device_work<D>& on) {
+    if constexpr (LearningClipper<C>) observed_.wait(on, [&](const observed_microbatch& m) { observe(m); });
+    return side_;
+  }
+  [[nodiscard]] isize side_scalars() const noexcept { return std::ssize(side_); }
+
+  /// Forgets views, counts and what was observed; the sums are cleared by whoever releases or drops them.
+  void forget() noexcept {
+    for (auto& s : sources_) s = {};
+    counted_ = false;
+    std::fill(side_.begin(), side_.end(), 0.0);
+    observed_.forget();
+  }
+
+  /// Zeroes the sums of a step that is dropped. If that fails, begin() tries again before a sample is added.
+  void clear_sums(device_work<D>& on) {
+    stale_ = true;
+    on.zero(sums_.data(), static_cast<std::size_t>(total_) * sizeof(value_type), "zero sums");
+    stale_ = false;
+  }
+
+  [[nodiscard]] C& clipper() noexcept { return clipper_; }
+  [[nodiscard]] const C& clipper() const noexcept { return clipper_; }
+  [[nodiscard]] const A& accumulator() const noexcept { return accumulator_; }
+  [[nodiscard]] value_type* sums() noexcept { return sums_.data(); }
+  [[nodiscard]] isize total() const noexcept { return total_; }
+
+  /// PRIVATE. WAITS for the device.
+  [[nodiscard]] private_counts counts(device_work<D>& on) {
+    pinned_vector<sample_counts, D> host(on.device(), 1);
+    on.copy(host.data(), counts_.data(), sizeof(sample_counts), copy_direction::to_host, "copy counts");
+    on.device().synchronize(on.stream(), "synchronize counts");
+    return host.data()->as_private_counts();
+  }
+
+private:
+  [[nodiscard]] double largest_norm() const {
+    if constexpr (requires { clipper_.greatest_sensitivity(); }) return clipper_.greatest_sensitivity();
+    else return clipper_.sensitivity(neighbouring::add_remove);
+  }
+  [[nodiscard]] double* norms(isize g) noexcept { return norms_.data() + g * current_.samples; }
+
+  void count_down(device_work<D>& on, isize g) {
+    if (--waiting_[static_cast<std::size_t>(g)] > 0 || current_.samples == 0) return;
+    const auto& members = members_[static_cast<std::size_t>(g)];
+    launch_clip_factors(on, clipper_.rule(g), norms(g), current_, std::ssize(members), factors_.data(), counts_.data());
+    for (const isize p : members) {
+      auto& source = sources_[static_cast<std::size_t>(p)];
+      if (source)
+        source.add_to(accumulator_, on, factors_.data(), sums_.data() + offsets_[static_cast<std::size_t>(p)]);
+      source = {};
+    }
+  }
+
+  /// What contributions of the core does with each finite norm.
+  void observe(const observed_microbatch& m) {
+    if constexpr (LearningClipper<C>)
+      for (isize g = 0; g < clipper_.groups(); ++g)
+        for (isize i = 0; i < m.samples; ++i) {
+          const double w = m.gradient_scale * m.weight(i);
+          if (w == 0) continue;
+          const isize members = std::ssize(members_[static_cast<std::size_t>(g)]);
+          const double squared = m.squared_norms[g * m.samples + i];
+          const double norm = std::sqrt(members > 1 ? upper_bound_of_sum(squared, members) : squared) * std::abs(w);
+          if (std::isfinite(norm) && std::isfinite(clipper_.rule(g)(norm) * w)) clipper_.observe(g, norm, side_);
+        }
+  }
+
+  C clipper_;
+  A accumulator_;
+  microbatch current_;
+  std::vector<isize> offsets_;
+  std::vector<std::vector<isize>> members_; // of each group, last registered first
+  std::vector<isize> waiting_;              // parameters of each group whose norms are still missing
+  std::vector<waiting_source<A, D>> sources_;
+  std::vector<double> side_;
+  observed_norms<D> observed_;
+  device_vector<value_type, D> sums_;
+  device_vector<double, D> norms_;   // [groups x samples], squared
+  device_vector<double, D> factors_; // [samples]
+  device_vector<sample_counts, D> counts_;
+  isize total_ = 0;
+  bool stale_ = false;   // the sums hold something that must not be released
+  bool counted_ = false; // the counts are of this step
+};
+
+} // namespace dpopt::cuda

@@ -1,0 +1,508 @@
+// SPDX-FileCopyrightText: The dpopt authors
+// SPDX-License-Identifier: Apache-2.0
+/// @file
+/// The private optimizer on a device: the same begin / gradient_ready / step, the same policies for bounds, noise,
+/// scaling, update and accounting as the core's dp_optimizer, and the same noise from the same seed.
+///
+/// A step puts its work on one stream and returns: it waits for the device only when its clipper learns from norms
+/// (adaptive, norm_quantiles: one copy behind an event), when hardened noise is drawn by the host (for its buffer of
+/// the step before), or in a communicator that stages through the host. After the first step of a size it allocates
+/// nothing.
+///
+/// What differs from the core: clipping is always as_ready; noise is always placed after the reduction; all sums travel
+/// in one message in step(); there is no pre_step(), so a released gradient is seen in the view's gradient array.
+#pragma once
+
+#include "dpopt/communication/agreement.hpp"
+#include "dpopt/communication/failure.hpp"
+#include "dpopt/communication/shared_secret.hpp"
+#include "dpopt/core/error.hpp"
+#include "dpopt/core/schedules.hpp"
+#include "dpopt/cuda/device_composition.hpp"
+#include "dpopt/cuda/device_contributions.cuh"
+#include "dpopt/cuda/device_release.cuh"
+#include "dpopt/cuda/parameter_view.hpp"
+#include "dpopt/dp_optimizer/batch_state.hpp"
+#include "dpopt/dp_optimizer/control_message.hpp"
+#include "dpopt/dp_optimizer/dp_optimizer.hpp"
+#include "dpopt/noise/keyed_digest.hpp"
+#include "dpopt/parameters/fingerprint.hpp"
+#include "dpopt/parameters/ownership.hpp"
+#include "dpopt/parameters/parameter_set.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <concepts>
+#include <cstdint>
+#include <iomanip>
+#include <optional>
+#include <sstream>
+#include <string>
+#include <string_view>
+#include <tuple>
+#include <type_traits>
+#include <typeinfo>
+#include <utility>
+#include <vector>
+
+namespace dpopt::cuda {
+
+/// Template arguments after T are policies in any order, one of them the device. One object, one host thread at a time;
+/// all ranks call the collective members in the same order.
+///
+/// NEVER replay a captured step: its numbers of noise are those of the step that was captured, and nobody would tell
+/// the accountant. Capture each step anew (the sequence of calls is always the same, so cudaGraphExecUpdate takes it).
+template <std::floating_point T, Policy... Policies>
+class dp_optimizer {
+public:
+  using roles_of = device_composition<T, Policies...>;
+  using device_type = typename roles_of::device_type;
+  using clipper_type = typename roles_of::clipper_type;
+  using accumulator_type = typename roles_of::accumulator_type;
+  using communicator_type = typename roles_of::communicator_type;
+  using noise_type = typename roles_of::noise_type;
+  using scaling_type = typename roles_of::scaling_type;
+  using base_type = typename roles_of::base_type;
+  using accountant_type = typename roles_of::accountant_type;
+  using sum_type = typename roles_of::sum_type;
+
+  /// COLLECTIVE, and WAITS for the device. As the core's: claims the parameters, checks every option, agrees with the
+  /// other ranks on the configuration and shares the root's secret.
+  /// @param parameters views of device memory; values are alike on every rank.
+  /// @throw invalid_argument, rank_error, randomness_error, device_error.
+  template <DeviceParameterList R, class... Given>
+    requires(sizeof...(Given) == sizeof...(Policies))
+  dp_optimizer(const R& parameters, dp_options options, Given... given)
+      : dp_optimizer(parameters, options, composed{{Policies{std::move(given)}...}}) {}
+
+  dp_optimizer(const dp_optimizer&) = delete;
+  dp_optimizer& operator=(const dp_optimizer&) = delete;
+
+  // ---- accumulate: local, never waits ------------------------------------------------------------------------------
+
+  /// Opens a microbatch. `m.weights`, if given, are device memory. Errors are recorded and thrown by step() on all
+  /// ranks.
+  void begin(const microbatch& m) {
+    failure_.record([&] {
+      require_communicator();
+      close_microbatch();
+      if (state_.empty()) {
+        start_step();
+        fix_noise();
+      }
+      state_.begin(m, !skip_next_);
+      contributions_.begin(on_, m);
+    });
+  }
+
+  /// Hands over the per-sample gradients of parameter p for the open microbatch, any order. Work that follows on the
+  /// stream may overwrite the data when p's group is complete.
+  template <class S>
+  void gradient_ready(isize p, const S& source) {
+    static_assert(
+        DeviceAccumulatesFrom<accumulator_type, S, device_type>,
+        "dpopt: this source is none of the device's, or the accumulator needs each sample by itself, which it "
+        "cannot give (see cuda/device_gradients.hpp).");
+    failure_.record([&] {
+      if constexpr (CheckedSource<S>) state_.require_sound(p, source.problem());
+      state_.arrive(p, source.batch(), source.size());
+      contributions_.add(on_, p, source);
+    });
+  }
+
+  /// Declares that parameter p took no part in the open microbatch: zero for every sample.
+  void gradient_absent(isize p) {
+    failure_.record([&] {
+      state_.arrive_absent(p);
+      contributions_.add_absent(on_, p);
+    });
+  }
+
+  /// Checks that nothing is missing in the open microbatch; step() and begin() do it themselves.
+  void clip_and_accumulate() {
+    failure_.record([&] { close_microbatch(); });
+  }
+
+  /// The next step() only ends a part of a logical batch.
+  void signal_skip_step(bool do_skip = true) {
+    skip_next_ = do_skip;
+    if (do_skip) state_.continue_step();
+  }
+
+  /// Drops everything accumulated since the last step on this rank.
+  void discard() {
+    state_.reset();
+    contributions_.forget();
+    failure_.record([&] { contributions_.clear_sums(on_); });
+  }
+
+  // ---- release: COLLECTIVE -----------------------------------------------------------------------------------------
+
+  /// Completes the step: reduce, agree, account, noise, scale, update; one launch writes all parameters.
+  /// @return false for a skipped (virtual) step. @throw rank_error on every rank when one failed (with one rank the
+  ///   error itself): values and optimizer state stay as they were, the sums are dropped, the budget stays charged.
+  ///   @throw communication_error on every rank, from then on at every call, when a sum over ranks could not be
+  ///   started. A fault inside a kernel is no error of this call: CUDA reports it at one of the next.
+  bool step() {
+    if (!reduce()) return false;
+    or_abandon([this] { release(); });
+    ++updates_;
+    finish_step();
+    return true;
+  }
+
+  /// Runs closure (which calls begin and gradient_ready), then step(). An exception of the closure is raised on all
+  /// ranks.
+  template <std::invocable F>
+  void step(F&& closure) {
+    failure_.record(std::forward<F>(closure));
+    step();
+  }
+
+  // ---- look: local, public unless the name says private ------------------------------------------------------------
+
+  [[nodiscard]] isize accumulated_iterations() const noexcept {
+    return state_.empty() ? last_iterations_ : state_.accumulated_iterations();
+  }
+  [[nodiscard]] bool last_step_skipped() const noexcept { return last_skipped_; }
+  [[nodiscard]] std::uint64_t updates() const noexcept { return updates_; }
+  [[nodiscard]] double sensitivity() const { return contributions_.clipper().sensitivity(options_.relation); }
+  /// Standard deviation of the noise on each number of the last released gradient.
+  [[nodiscard]] double noise_std() const noexcept { return noise_std_ / divisor_; }
+  [[nodiscard]] double epsilon(double delta) const { return accountant_.epsilon(delta); }
+  [[nodiscard]] bool reproducible() const { return noise_is_reproducible() || state_.reproducible_sampling(); }
+  /// The sentence to print: epsilon, delta, and a flag when the run is reproducible.
+  [[nodiscard]] std::string privacy_statement(double delta) const {
+    std::ostringstream out;
+    out << std::setprecision(4) << "epsilon " << epsilon(delta) << " at delta " << delta;
+    if (reproducible()) out << " (reproducible run: not a private release)";
+    return out.str();
+  }
+  /// The effective configuration, without secrets.
+  [[nodiscard]] std::string describe() const {
+    std::string out;
+    for (const auto& f : configuration()) out += message(f.first, ": ", f.second, "\n");
+    return out;
+  }
+  /// PRIVATE: counts of samples on this rank since the last step. Not covered by any epsilon. WAITS for the device.
+  [[nodiscard]] private_counts private_sample_counts() { return contributions_.counts(on_); }
+
+  [[nodiscard]] base_type& base_optimizer() noexcept { return base_; }
+  [[nodiscard]] noise_type& noise() noexcept { return noise_; }
+  [[nodiscard]] const clipper_type& clipper() const noexcept { return contributions_.clipper(); }
+  [[nodiscard]] const accountant_type& accountant() const noexcept { return accountant_; }
+  [[nodiscard]] communicator_type& communicator() noexcept { return communicator_; }
+
+private:
+  static constexpr isize alignment = 64; // elements: every parameter's sums start where a warp's loads may be wide
+
+  struct composed {
+    std::tuple<Policies...> policies;
+  };
+
+  template <DeviceParameterList R>
+  dp_optimizer(const R& parameters, dp_options options, composed given)
+      : parameters_(parameters), state_(parameters_.infos()), options_(options),
+        on_(take_policy<device_type>(given.policies)),
+        contributions_(take_policy<clipper_type>(given.policies), take_policy<accumulator_type>(given.policies)),
+        communicator_(take_policy<communicator_type>(given.policies)), noise_(take_policy<noise_type>(given.policies)),
+        scaling_(take_policy<scaling_type>(given.policies)), base_(take_policy<base_type>(given.policies)),
+        accountant_(take_policy<accountant_type>(given.policies)) {
+    failure_.record([&] { prepare(); });
+    failure_.raise_together(host());
+    std::vector<fingerprint_field> fields;
+    failure_.record([&] { fields = fingerprints(); });
+    failure_.raise_together(host());
+    require_equal(host(), fields);
+    if constexpr (SharesSecret<noise_type>) share_secret(host(), noise_);
+  }
+
+  void prepare() {
+    parameters_.validate();
+    noise_.validate();
+    scaling_.validate();
+    base_.validate();
+    if constexpr (requires { accountant_.validate(); }) accountant_.validate();
+    for (const auto& p : parameters_) {
+      claim_.claim(p.name, p.value.data(), p.value.size_bytes());
+      claim_.claim(message(p.name, ".gradient"), p.gradient.data(), p.gradient.size_bytes());
+    }
+    std::vector<isize> offsets;
+    isize total = 0;
+    for (const auto& p : parameters_) {
+      offsets.push_back(total);
+      total += (p.size() + alignment - 1) / alignment * alignment;
+    }
+    contributions_.bind(on_, state_.parameters(), offsets, total);
+    start_step();
+    if constexpr (LearningClipper<clipper_type>)
+      static_cast<void>(contributions_.clipper().gradient_multiplier(greatest_multiplier()));
+    control_ = control_message(contributions_.side_scalars() + 1);
+    fix_noise();
+    release_.bind(on_, parameters_, offsets, contributions_.sums(), total);
+  }
+
+  [[nodiscard]] auto& host() noexcept { return communicator_.host(); }
+  [[nodiscard]] int ranks() noexcept { return host().size(); }
+
+  [[nodiscard]] std::vector<std::pair<std::string_view, std::string>> configuration() const {
+    std::string shapes;
+    for (const auto& p : parameters_) shapes += message(shapes.empty() ? "" : ", ", p.name, "[", p.size(), "]");
+    return {{"parameters", shapes},
+            {"master type", sizeof(T) == sizeof(float) ? "float" : "double"},
+            {"clipper", contributions_.clipper().describe()},
+            {"accumulator", contributions_.accumulator().describe()},
+            {"noise", message("multiplier ", noise_.multiplier(), noise_is_reproducible() ? ", user's seed" : "", ", ",
+                              text_of(noise_))},
+            {"placement", replicated::describe()},
+            {"scaling", scaling_.describe()},
+            {"base optimizer", text_of(base_)},
+            {"accountant", text_of(accountant_)},
+            {"neighbouring", std::string(name_of(options_.relation))}};
+  }
+
+  template <class P>
+  [[nodiscard]] static std::string text_of(const P& policy) {
+    if constexpr (requires {
+                    { policy.describe() } -> std::convertible_to<std::string>;
+                  })
+      return policy.describe();
+    else return typeid(P).name();
+  }
+
+  [[nodiscard]] std::vector<fingerprint_field> fingerprints() {
+    std::vector<fingerprint_field> out;
+    for (const auto& [name, text] : configuration()) out.push_back({name, fingerprint().add(text).value()});
+    fingerprint seed; // compared only when the user gave it on every rank
+    if constexpr (SharesSecret<noise_type>) {
+      seed.add(noise_is_reproducible() ? 1 : 0);
+      if (noise_is_reproducible()) {
+        noise_.draw_secret();
+        seed.add(keyed_digest(noise_.secret()));
+      }
+    }
+    out.push_back({"generator seed", seed.value()});
+    fingerprint values;
+    if (ranks() > 1) add_values(values);
+    out.push_back({"parameter values", values.value()});
+    return out;
+  }
+
+  /// WAITS for the device.
+  void add_values(fingerprint& digest) {
+    for (const auto& p : parameters_) {
+      pinned_vector<T, device_type> copy(on_.device(), p.size());
+      on_.copy(copy.data(), p.value.data(), p.value.size_bytes(), copy_direction::to_host, "copy values");
+      on_.device().synchronize(on_.stream(), "synchronize values");
+      for (const T x : copy.numbers()) digest.add(static_cast<double>(x));
+    }
+  }
+
+  void close_microbatch() {
+    if (!state_.open()) return;
+    state_.require_complete();
+    contributions_.close(on_);
+    state_.close();
+  }
+
+  bool reduce() {
+    if (broken_) require_communicator();
+    failure_.record([&] { close_microbatch(); });
+    last_skipped_ = std::exchange(skip_next_, false);
+    if (last_skipped_) return false;
+    failure_.record([&] { state_.require_step(); });
+    failure_.record([&] { require_same_noise(); });
+    bool summed = false;
+    failure sum_failure; // the sum is collective: whatever failed before, this rank takes part
+    sum_failure.record([&] {
+      communicator_.sum(on_, contributions_.sums(), contributions_.total());
+      summed = true;
+    });
+    failure_.record([&] { sum_failure.raise(); });
+    last_iterations_ = state_.accumulated_iterations();
+    divisor_ = scaling_.divisor(std::max<isize>(1, last_iterations_), ranks());
+    failure_.record([&] { probe_noise(); });
+    failure_.record([&] { release_.draw(on_, noise_, noise_std_ / contributions_.accumulator().unit(), steps_); });
+    failure_.record([&] { copy_side_scalars(); });
+    failure_.record([&] { charge(state_.sampling_rate()); });
+    exchange_status(summed);
+    noise_step_ = steps_++; // the numbers of this step are never drawn again, whatever happens now
+    ++releases_;
+    or_abandon([this] { learn(); });
+    return true;
+  }
+
+  void copy_side_scalars() {
+    if constexpr (LearningClipper<clipper_type>) std::ranges::copy(contributions_.side(on_), control_.side().begin());
+  }
+
+  void learn() {
+    if constexpr (LearningClipper<clipper_type>) {
+      const auto side = control_.side().first(static_cast<std::size_t>(contributions_.side_scalars()));
+      const double std = contributions_.clipper().side_std(options_.relation);
+      if (std > 0) noise_.add({purpose::side_scalars, 0, noise_step_, 0, 0}, std, side.data(), std::ssize(side));
+      contributions_.clipper().learn(side, std::max<isize>(1, last_iterations_), ranks());
+    }
+  }
+
+  void start_step() {
+    if constexpr (FollowsSteps<noise_type>) noise_.start_step(releases_);
+    if constexpr (FollowsSteps<clipper_type>) contributions_.clipper().start_step(releases_);
+  }
+
+  [[nodiscard]] double greatest_multiplier() const {
+    if constexpr (requires { noise_.greatest_multiplier(); }) return noise_.greatest_multiplier();
+    else return noise_.multiplier();
+  }
+  [[nodiscard]] double gradient_multiplier() const {
+    if constexpr (LearningClipper<clipper_type>)
+      return contributions_.clipper().gradient_multiplier(noise_.multiplier());
+    else return noise_.multiplier();
+  }
+
+  void fix_noise() {
+    multiplier_ = noise_.multiplier();
+    const double bound = sensitivity();
+    noise_std_ = gradient_multiplier() * bound;
+    if (!(std::isfinite(bound) && bound > 0))
+      throw invalid_argument(message("sensitivity: the clipper's bounds add up to ", bound,
+                                     "; give bounds whose squares neither vanish nor overflow"));
+    using added_to = std::conditional_t<std::floating_point<sum_type>, sum_type, double>;
+    const double in_units = noise_std_ / contributions_.accumulator().unit();
+    if (multiplier_ > 0 && !std::isnormal(static_cast<added_to>(in_units)))
+      throw invalid_argument(message("noise_multiplier ", multiplier_, " times sensitivity ", bound,
+                                     " is a standard deviation that the accumulator's type cannot hold; use other "
+                                     "bounds or double"));
+    if constexpr (requires { noise_.require_std(bound); })
+      if (noise_std_ > 0) noise_.require_std(in_units);
+  }
+
+  void require_same_noise() const {
+    if (state_.empty() || (noise_.multiplier() == multiplier_ && gradient_multiplier() * sensitivity() == noise_std_))
+      return;
+    throw state_error("the noise multiplier changed between begin() and step(); change it between steps");
+  }
+
+  [[nodiscard]] bool noise_is_reproducible() const {
+    if constexpr (requires { noise_.reproducible(); }) return noise_.reproducible();
+    else return false;
+  }
+
+  void charge(double rate) { accountant_.record({multiplier_, rate, 1, options_.relation, noise_kind_of<noise_type>}); }
+
+  void require_communicator() const {
+    if (broken_) throw communication_error("the communicator failed in an earlier step; make a new optimizer");
+  }
+
+  /// Draws the last number that this step will need and throws it away, so that an exhausted stream is an error of all
+  /// ranks before the first parameter is written.
+  void probe_noise() {
+    isize largest = 0;
+    for (const auto& p : parameters_) largest = std::max(largest, p.size());
+    std::conditional_t<NoiseMechanism<noise_type, double>, double, sum_type> number{};
+    if (largest > 0 && multiplier_ > 0)
+      noise_.add({purpose::gradient, 0, steps_, static_cast<std::uint32_t>(parameters_.count() - 1),
+                  static_cast<std::uint64_t>(largest - 1)},
+                 1.0, &number, 1);
+  }
+
+  /// COLLECTIVE, on the host. Every rank returns, or every rank throws with the sums dropped.
+  void exchange_status(bool summed) {
+    const std::string base = ranks() > 1 ? text_of(base_) : std::string();
+    const step_declaration mine{steps_, last_iterations_, state_.sampling_rate(), multiplier_, noise_std_, base};
+    const bool charged = !failure_;
+    control_.declare(!charged, charged ? mine.digest() : 0.0, state_.empty() ? 0.0 : state_.sampling_rate());
+    control_.side().back() = summed ? 0 : 1;
+    try {
+      auto request = host().start_sum(control_.data(), control_.size());
+      host().wait(request);
+    } catch (...) {
+      broken_ = true;
+      throw;
+    }
+    if (control_.side().back() > 0) broken_ = true;
+    const bool alike = control_.all_alike(ranks());
+    if (!control_.any_failed() && alike) return;
+    if (!charged && control_.agreed_rate() > 0) { // as the core: ranks never know less than the others of what it cost
+      failure second;
+      second.record([&] { charge(control_.agreed_rate()); });
+    }
+    if (!control_.any_failed())
+      failure_.record([&] {
+        throw state_error(message("ranks differ in what they declared for step ", mine.step, "; this one has ",
+                                  mine.iterations, " logical batches, sampling rate ", mine.sampling_rate,
+                                  ", noise multiplier ", mine.noise_multiplier, ", noise std ", mine.noise_std,
+                                  ", base optimizer ", mine.base));
+      });
+    ++steps_;
+    abandon_sums();
+    failure_.raise_together(host());
+  }
+
+  /// The base optimizer's constants of this step; it may ask to be told the noise.
+  [[nodiscard]] auto step_constants() const {
+    if constexpr (NoiseAwareOptimizer<base_type, T>) return base_.at(updates_, noise_std());
+    else return base_.at(updates_);
+  }
+
+  void release() {
+    const release_constants k{contributions_.accumulator().unit(), noise_std_, divisor_};
+    release_.launch(on_, noise_, noise_step_, k, step_constants());
+  }
+
+  void finish_step() {
+    state_.reset();
+    contributions_.forget();
+    failure_.record([this] { start_step(); });
+  }
+
+  void abandon_sums() {
+    failure clearing; // if it fails, begin() tries again before anything is added
+    clearing.record([&] { contributions_.clear_sums(on_); });
+    finish_step();
+  }
+
+  template <class F>
+  void or_abandon(F&& f) {
+    try {
+      f();
+    } catch (...) {
+      abandon_sums();
+      throw;
+    }
+  }
+
+  parameter_set<T> parameters_;
+  ownership claim_;
+  batch_state state_;
+  dp_options options_;
+  device_work<device_type> on_;
+  device_contributions<clipper_type, accumulator_type, device_type> contributions_;
+  communicator_type communicator_;
+  noise_type noise_;
+  scaling_type scaling_;
+  base_type base_;
+  accountant_type accountant_;
+  control_message control_;
+  device_release<T, sum_type, base_type, noise_type, device_type> release_;
+  failure failure_;
+  std::uint64_t steps_ = 0;      // numbers of noise used up; also by failed steps
+  std::uint64_t noise_step_ = 0; // number of the step being released
+  std::uint64_t updates_ = 0;
+  std::uint64_t releases_ = 0;
+  isize last_iterations_ = 0;
+  double divisor_ = 1;
+  double multiplier_ = 0; // of the step that is accumulating or was released last
+  double noise_std_ = 0;  // and its standard deviation on the sum
+  bool broken_ = false;   // on all ranks alike
+  bool skip_next_ = false;
+  bool last_skipped_ = false;
+};
+
+/// Order-free: cuda::dp_optimizer opt(views, dp_options{}, cuda_api(stream), flat{1.0}, counter_gaussian{1.1}, adam{}).
+template <DeviceParameterList R, class... P>
+dp_optimizer(const R&, dp_options, P...)
+    -> dp_optimizer<typename std::ranges::range_value_t<R>::value_type,
+                    policy_of<typename std::ranges::range_value_t<R>::value_type, P>...>;
+
+} // namespace dpopt::cuda

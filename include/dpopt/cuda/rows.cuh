@@ -1,0 +1,82 @@
+// SPDX-FileCopyrightText: The dpopt authors
+// SPDX-License-Identifier: Apache-2.0
+/// @file
+/// What kernels are told about matrices in device memory: views that are copied by value. `size`, strides and indices
+/// count elements. Views of a parameter's per-sample gradients write single numbers as the CPU's sources do:
+/// element(i, place(k), scale) is scale x number k of sample i's; place(k) is found once for many samples, because it
+/// may hold a division.
+#pragma once
+
+#include "dpopt/core/types.hpp"
+#include "dpopt/cuda/dialect.cuh"
+
+namespace dpopt::cuda {
+
+/// [batch x size], row-major, rows `stride` elements apart: a sample a row.
+template <class U>
+struct row_view {
+  const U* first;
+  isize batch;
+  isize size;
+  isize stride;
+
+  [[nodiscard]] __device__ const U* row(isize i) const { return first + i * stride; }
+
+  [[nodiscard]] __device__ isize place(isize k) const { return k; }
+  /// As materialized::copy_sample writes it.
+  [[nodiscard]] __device__ double element(isize i, isize k, double scale) const {
+    return scale * static_cast<double>(row(i)[k]);
+  }
+};
+
+/// [samples x positions x size] with any strides between samples and positions.
+template <class U>
+struct position_view {
+  const U* first;
+  isize samples;
+  isize positions;
+  isize size;
+  isize sample_stride;
+  isize position_stride;
+
+  [[nodiscard]] __device__ const U* row(isize i, isize t) const {
+    return first + i * sample_stride + t * position_stride;
+  }
+};
+
+/// A number of a gradient that is a sum of outer products.
+struct outer_place {
+  isize output;
+  isize input;
+};
+
+/// The factors of a linear layer's gradients, one position a sample.
+template <class U>
+struct outer_view {
+  row_view<U> inputs;
+  row_view<U> outputs; ///< gradients by the layer's outputs
+
+  [[nodiscard]] __device__ outer_place place(isize k) const { return {k / inputs.size, k % inputs.size}; }
+  /// As linear_weight::copy_sample writes it.
+  [[nodiscard]] __device__ double element(isize i, outer_place at, double scale) const {
+    return scale * static_cast<double>(outputs.row(i)[at.output]) * static_cast<double>(inputs.row(i)[at.input]);
+  }
+};
+
+/// The same over several positions.
+template <class U>
+struct sequence_view {
+  position_view<U> inputs;
+  position_view<U> outputs;
+
+  [[nodiscard]] __device__ outer_place place(isize k) const { return {k / inputs.size, k % inputs.size}; }
+  /// As linear_sequence::copy_sample writes it.
+  [[nodiscard]] __device__ double element(isize i, outer_place at, double scale) const {
+    double sum = 0;
+    for (isize t = 0; t < inputs.positions; ++t)
+      sum += static_cast<double>(outputs.row(i, t)[at.output]) * static_cast<double>(inputs.row(i, t)[at.input]);
+    return sum * scale;
+  }
+};
+
+} // namespace dpopt::cuda

@@ -1,0 +1,96 @@
+// SPDX-FileCopyrightText: The dpopt authors
+// SPDX-License-Identifier: Apache-2.0
+#include "support/simt/rows.hpp"
+
+#include "dpopt/clipping/automatic.hpp"
+#include "dpopt/clipping/drop_above.hpp"
+#include "dpopt/clipping/psac.hpp"
+#include "dpopt/clipping/unit_norm.hpp"
+#include "dpopt/cuda/clip_factors.cuh"
+#include "dpopt/dp_optimizer/contributions.hpp"
+#include "support/catch.hpp"
+
+#include <cmath>
+#include <limits>
+#include <random>
+#include <vector>
+
+using namespace dpopt;
+
+namespace {
+
+struct microbatch_norms {
+  std::vector<double> squared, weights;
+  explicit microbatch_norms(isize n) : squared(static_cast<std::size_t>(n)), weights(squared.size()) {
+    std::mt19937 bits(3);
+    std::exponential_distribution<double> norms(0.5);
+    for (std::size_t i = 0; i < squared.size(); ++i) {
+      squared[i] = std::pow(norms(bits), 2);
+      weights[i] = i % 5 == 2 ? 0 : i % 7 == 3 ? -0.5 : 1.25;
+      if (i % 13 == 9) weights[i] = std::numeric_limits<double>::quiet_NaN();
+      if (i % 11 == 5) squared[i] = std::numeric_limits<double>::quiet_NaN();
+      if (i % 11 == 7) squared[i] = std::numeric_limits<double>::infinity();
+      if (i % 11 == 8) squared[i] = 0;
+    }
+  }
+};
+
+/// What contributions::compute_factors says, in its words.
+template <class Rule>
+void check(const Rule& rule, isize n, isize members, bool weighted, double gradient_scale) {
+  const microbatch_norms m(n);
+  const double* const weights = weighted ? m.weights.data() : nullptr;
+  std::vector<double> expected(m.squared.size()), factors(m.squared.size(), -1);
+  private_counts counted;
+  for (std::size_t i = 0; i < expected.size(); ++i) {
+    const double w = gradient_scale * (weights ? weights[i] : 1.0);
+    ++counted.samples;
+    if (w == 0) continue;
+    const double whole = members > 1 ? upper_bound_of_sum(m.squared[i], members) : m.squared[i];
+    const double norm = std::sqrt(whole) * std::abs(w);
+    const double scale = rule(norm);
+    if (!std::isfinite(norm) || !std::isfinite(scale * w)) ++counted.non_finite;
+    else {
+      expected[i] = scale * w;
+      if (scale < 1) ++counted.clipped;
+    }
+  }
+  cuda::sample_counts counts = {};
+  simt::run<cuda::clip_factors<Rule>>(cuda::clip_factors_shape(n), rule, m.squared.data(), n, members, weights,
+                                      gradient_scale, factors.data(), &counts);
+  CHECK(factors == expected);
+  const auto on_device = counts.as_private_counts();
+  CHECK(on_device.samples == counted.samples);
+  CHECK(on_device.clipped == counted.clipped);
+  CHECK(on_device.non_finite == counted.non_finite);
+}
+
+} // namespace
+
+TEST_CASE("cuda clip factors: bits and counts of the CPU, for every rule and size", "[cuda][clip_factors]") {
+  for (const isize n : simt::edge_sizes) {
+    INFO("batch " << n);
+    check(norm_bound{1.5}, n, 1, true, 1);
+    check(norm_bound{1.5}, n, 3, false, 2);
+  }
+  check(automatic_rule{1, 0.01}, 70, 2, true, 1);
+  check(psac_rule{1, 0.1}, 70, 1, true, 0.25);
+  check(drop_above_rule{0.5, 2}, 70, 1, true, 1);
+  check(scaled_rule<norm_bound>{{1.5}, 0.3}, 70, 1, true, 64);
+  check(norm_bound{1.5}, 70, 1, true, 0);
+}
+
+TEST_CASE("cuda clip factors: what is not finite gives 0 in every schedule, also without counts",
+          "[cuda][clip_factors][tiny]") {
+  const microbatch_norms m(40);
+  simt::under_all_schedules([&] {
+    std::vector<double> factors(40, -1);
+    simt::run<cuda::clip_factors<automatic_rule>>({2, 32}, automatic_rule{1, 0.01}, m.squared.data(), isize{40},
+                                                  isize{1}, nullptr, 1.0, factors.data(), nullptr);
+    for (std::size_t i = 0; i < factors.size(); ++i) CHECK((factors[i] == 0) == !std::isfinite(m.squared[i]));
+    cuda::sample_counts counts = {};
+    simt::run<cuda::clip_factors<norm_bound>>({2, 32}, norm_bound{1}, m.squared.data(), isize{40}, isize{1}, nullptr,
+                                              1.0, factors.data(), &counts);
+    CHECK(counts.samples == 40);
+  });
+}

@@ -1,0 +1,48 @@
+// SPDX-FileCopyrightText: The dpopt authors
+// SPDX-License-Identifier: Apache-2.0
+// Noise that the host draws for a device: the core's bits, and no wait but for its own buffer.
+#include "support/device_trainer.hpp"
+
+#include "support/catch.hpp"
+
+#include "dpopt/accumulation/integer_grid.hpp"
+#include "dpopt/dp_optimizer/dp_optimizer.hpp"
+#include "dpopt/sodium/hardened_gaussian.hpp"
+#include "support/toy_training.hpp"
+
+#include <algorithm>
+
+using namespace dpopt;
+using namespace dpopt::test;
+using testing::device_trainer;
+using testing::recording_api;
+using kind = testing::recorded_call::kind;
+
+TEST_CASE("hardened noise on a device is the core's, bit by bit, and waits for its own buffer alone") {
+  recording_api device;
+  const expected_batch scaling{.expected_batch_size = across_ranks{8.0}};
+  const auto key = [] { return hardened_gaussian{.noise_multiplier = 0.7}; };
+  toy_model<double> host_model(toy_sizes()), device_model(toy_sizes());
+  toy_feeder<double> host_feeder, device_feeder;
+  dp_optimizer host(host_model.views(), dp_options{}, flat{1.5}, key(), scaling, integer_grid{}, sgd{.momentum = 0.9},
+                    serial{});
+  device_trainer opt(device_model.views(), dp_options{}, device, flat{1.5}, key(), scaling, cuda::integer_grid{},
+                     sgd{.momentum = 0.9}, cuda::serial{});
+  std::ranges::copy(host.noise().secret(), opt.noise().secret().begin());
+  for (isize s = 0; s < 2; ++s) {
+    device.forget_calls();
+    host_feeder.feed(host, s, {{0, 1, 2}});
+    device_feeder.feed(opt, s, {{0, 1, 2}});
+    host.step();
+    opt.step();
+    const bool same =
+        device_model.all_gradients() == host_model.all_gradients(); // out of CHECK, which would print them
+    CHECK(same);
+  }
+  const bool same = device_model.all_values() == host_model.all_values();
+  CHECK(same);
+  CHECK(device.count(kind::host_wait) == 1);
+  CHECK(device.count(kind::synchronize) == 0);
+  CHECK(device.count(kind::allocate) == 0);
+  CHECK(device.count("add_integers") == 1);
+}

@@ -1,0 +1,267 @@
+// SPDX-FileCopyrightText: The dpopt authors
+// SPDX-License-Identifier: Apache-2.0
+/// @file
+/// Runs a grid block by block: lets fibers run in the order that the seed asks for until each waits or has returned,
+/// then lets go those that have all come, and refuses what a GPU would hang on or leave undefined.
+#pragma once
+
+#include "support/simt/fibers.hpp"
+
+#include <sys/mman.h>
+
+#include <cstring>
+#include <numeric>
+#include <tuple>
+#include <type_traits>
+#include <utility>
+
+namespace simt {
+
+namespace detail {
+
+inline constexpr std::size_t gap = 64; // in front of each shared array, so that running over one is seen
+inline constexpr std::size_t edge_count = 2 + 2 * most_threads;
+[[nodiscard]] inline std::size_t arena_bytes() { return 2 * cfg.max_shared + 65 * gap; }
+
+/// Lets a barrier's waiters go when all have come.
+DPOPT_SIMT_UNSEEN inline bool release_barrier() {
+  grid_state& g = *running;
+  unsigned waiting = 0;
+  const fiber* first = nullptr;
+  const fiber* other = nullptr;
+  for (unsigned i = 0; i < g.threads; ++i) {
+    const fiber& f = g.fibers[i];
+    if (f.now != state::at_barrier) continue;
+    ++waiting;
+    if (first == nullptr) first = &f;
+    else if (f.where.line() != first->where.line() || f.where.column() != first->where.column() ||
+             f.where.file_name() != first->where.file_name())
+      other = &f;
+  }
+  if (waiting == 0 || waiting != g.alive) return false;
+  if (cfg.strict && other != nullptr)
+    report("threads of one block wait at different __syncthreads; move it out of the branch", *other);
+  if (cfg.strict && g.alive != g.threads)
+    report("__syncthreads, and some threads of the block have returned; let them come too", *first);
+  for (unsigned i = 0; i < g.threads; ++i)
+    if (g.fibers[i].now == state::at_barrier) g.fibers[i].now = state::ready;
+  ++g.barriers;
+  return true;
+}
+
+/// Whether all lanes of f's mask wait at the same operation; reports masks that can never be served.
+DPOPT_SIMT_UNSEEN inline bool all_lanes_here(const fiber& f) {
+  grid_state& g = *running;
+  const unsigned first = f.number / 32 * 32;
+  bool all = true;
+  for (unsigned lane = 0; lane < 32; ++lane) {
+    if ((f.mask >> lane & 1u) == 0) continue;
+    if (first + lane >= g.threads) return report("the mask names lanes that the block does not have", f), false;
+    const fiber& o = g.fibers[first + lane];
+    if (o.now == state::exited) return report("the mask names a lane that has returned", f), false;
+    if (o.now != state::at_warp_operation) all = false;
+    else if (o.operation != f.operation || o.mask != f.mask || o.where.line() != f.where.line())
+      return report("lanes of one mask are at different warp operations or give different masks", f), false;
+  }
+  return all;
+}
+
+DPOPT_SIMT_UNSEEN inline bool release_warps() {
+  grid_state& g = *running;
+  bool any = false;
+  for (unsigned i = 0; i < g.threads && g.problem[0] == 0; ++i) {
+    fiber& f = g.fibers[i];
+    if (f.now != state::at_warp_operation || !all_lanes_here(f)) continue;
+    const std::uint32_t mask = f.mask;
+    for (unsigned lane = 0; lane < 32; ++lane) {
+      if ((mask >> lane & 1u) == 0) continue;
+      fiber& o = g.fibers[i / 32 * 32 + lane];
+      o.seen = o.offered;
+      o.last_arrival = o.arrivals;
+      o.now = state::ready;
+    }
+    ++g.warp_operations;
+    any = true;
+  }
+  return any;
+}
+
+DPOPT_SIMT_UNSEEN inline void report_deadlock() {
+  for (unsigned i = 0; i < running->threads; ++i) {
+    const fiber& f = running->fibers[i];
+    if (f.now == state::at_barrier) return report("deadlock: not all threads of the block come to this barrier", f);
+    if (f.now == state::at_warp_operation)
+      return report("deadlock: not all lanes of the mask come to this warp operation", f);
+  }
+}
+
+DPOPT_SIMT_UNSEEN inline char* map_stacks(unsigned n) {
+  void* const p =
+      mmap(nullptr, stack_bytes * n, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (p == MAP_FAILED) throw error("no memory for the stacks of a block");
+  return static_cast<char*>(p);
+}
+DPOPT_SIMT_UNSEEN inline void unmap_stacks(char* p, unsigned n) {
+  if (p != nullptr) munmap(p, stack_bytes * n);
+}
+
+/// Shared memory is NaN, or -1, until it is written: what an earlier block left is never seen. Under ThreadSanitizer
+/// each block has its own memory and edges, or it would be ordered with the one before.
+DPOPT_SIMT_UNSEEN inline void prepare_memory() {
+  grid_state& g = *running;
+  if (!sanitizer::sees_threads) {
+    if (g.stacks == nullptr) g.stacks = map_stacks(g.threads);
+    sanitizer::allow(g.stacks, stack_bytes * g.threads); // what functions left that never returned
+  }
+  if (g.arena == nullptr || sanitizer::sees_threads) {
+    g.arena = static_cast<char*>(std::aligned_alloc(gap, (arena_bytes() + gap - 1) / gap * gap));
+    g.edges = new std::uint64_t[edge_count];
+    g.arenas.push_back(g.arena);
+    g.all_edges.push_back(g.edges);
+  }
+  g.shared_arrays = 0;
+  g.shared_used = 0;
+  sanitizer::allow(g.arena, arena_bytes());
+  std::memset(g.arena, 0xFF, arena_bytes());
+  sanitizer::forbid(g.arena, arena_bytes());
+}
+
+struct kept_thread {
+  void* thread;
+  char* stack;
+};
+
+/// For ThreadSanitizer: a thread, with its stack, that this launch has not had yet. One that is used again would be
+/// ordered with itself, which hides races between blocks; launches are ordered anyway and share them, because they are
+/// costly to make. Beyond most_kept a block's own, which it gives back.
+DPOPT_SIMT_UNSEEN inline void take_thread(fiber& f) {
+  constexpr std::size_t most_kept = 6000; // ThreadSanitizer has 8128
+  static std::vector<kept_thread> kept;
+  if (running->threads_used < kept.size()) {
+    f.thread = kept[running->threads_used].thread;
+    f.stack = kept[running->threads_used].stack;
+    ++running->threads_used;
+    return;
+  }
+  f.thread = sanitizer::new_thread();
+  f.stack = map_stacks(1);
+  f.passing = kept.size() >= most_kept;
+  if (f.passing) return;
+  kept.push_back({f.thread, f.stack});
+  ++running->threads_used;
+}
+
+DPOPT_SIMT_UNSEEN inline void prepare_fiber(unsigned i) {
+  grid_state& g = *running;
+  fiber& f = g.fibers[i];
+  f = fiber{};
+  if (sanitizer::sees_threads) take_thread(f);
+  else f.stack = g.stacks + stack_bytes * i;
+  f.number = i;
+  f.index = dim3(i % g.block.x, i / g.block.x % g.block.y, i / (g.block.x * g.block.y));
+  getcontext(&f.context);
+  f.context.uc_stack.ss_sp = f.stack;
+  f.context.uc_stack.ss_size = stack_bytes;
+  f.context.uc_link = nullptr;
+  makecontext(&f.context, fiber_main, 0);
+}
+
+DPOPT_SIMT_UNSEEN inline void shuffle(std::vector<unsigned>& order) {
+  for (std::size_t i = order.size() - 1; i > 0; --i) {
+    running->random = running->random * 1664525u + 1013904223u;
+    std::swap(order[i], order[(running->random >> 8) % (i + 1)]);
+  }
+}
+
+DPOPT_SIMT_UNSEEN inline void run_block(dim3 index) {
+  grid_state& g = *running;
+  g.block_index = index;
+  g.alive = g.threads;
+  prepare_memory();
+  for (unsigned i = 0; i < g.threads; ++i) prepare_fiber(i);
+  sanitizer::release(&g.begin);
+  std::vector<unsigned> order(g.threads);
+  for (unsigned i = 0; i < g.threads; ++i) order[i] = cfg.seed == 1 ? g.threads - 1 - i : i;
+  while (g.alive > 0 && g.problem[0] == 0) {
+    if (cfg.seed > 1 && cfg.seed != 3) shuffle(order);
+    bool ran = false;
+    unsigned warp = 0; // the one that goes first under seed 3
+    for (const unsigned i : order) {
+      if (g.fibers[i].now != state::ready || (cfg.seed == 3 && ran && i / 32 != warp)) continue;
+      ran = true;
+      warp = i / 32;
+      to_fiber(g.fibers[i]);
+      if (g.problem[0] != 0) break;
+    }
+    if (g.problem[0] != 0 || g.alive == 0) break;
+    const bool barrier = release_barrier();
+    const bool warps = release_warps();
+    if (!barrier && !warps && !ran) report_deadlock();
+  }
+  for (unsigned i = 0; i < g.threads; ++i)
+    if (g.fibers[i].passing) {
+      sanitizer::end_thread(g.fibers[i].thread);
+      unmap_stacks(g.fibers[i].stack, 1);
+    }
+}
+
+DPOPT_SIMT_UNSEEN inline void run_grid() {
+  grid_state& g = *running;
+  g.scheduler_thread = sanitizer::current_thread();
+  const unsigned long blocks = static_cast<unsigned long>(g.grid.x) * g.grid.y * g.grid.z;
+  for (unsigned long b = 0; b < blocks && g.problem[0] == 0; ++b) {
+    const unsigned long at = cfg.seed == 1 ? blocks - 1 - b : b;
+    run_block(dim3(static_cast<unsigned>(at % g.grid.x), static_cast<unsigned>(at / g.grid.x % g.grid.y),
+                   static_cast<unsigned>(at / g.grid.x / g.grid.y)));
+  }
+  sanitizer::acquire(&g.end);
+  unmap_stacks(g.stacks, g.threads);
+  for (char* const p : g.arenas) {
+    sanitizer::allow(p, arena_bytes());
+    std::free(p);
+  }
+  for (const std::uint64_t* const p : g.all_edges) delete[] p;
+}
+
+} // namespace detail
+
+/// What a launch did.
+struct counts {
+  unsigned long barriers;
+  unsigned long warpops;
+};
+
+/// Runs kernel(arguments...) for every thread of the grid and returns when all have returned. Arguments are copied, as
+/// CUDA does. @throw error on sizes that CUDA refuses and on what the kernel does wrong; not from within a kernel.
+template <class Kernel, class... Arguments>
+counts launch(Kernel kernel, dim3 grid, dim3 block, Arguments... arguments) {
+  static_assert((std::is_trivially_copyable_v<Arguments> && ...), "kernels take trivially copyable arguments");
+  if (running != nullptr) throw error("a launch within a launch");
+  if (block.x == 0 || block.y == 0 || block.z == 0 || block.z > 64 || block.x > most_threads ||
+      block.y > most_threads || block.x * block.y * block.z > most_threads)
+    throw error("a block has 1 to 1024 threads, at most 64 of them along z");
+  if (grid.x == 0 || grid.y == 0 || grid.z == 0 || grid.x > 2147483647u || grid.y > 65535u || grid.z > 65535u)
+    throw error("a grid has at least one block, fewer than 2^31 of them along x and 2^16 along y and z");
+  grid_state g;
+  g.grid = grid;
+  g.block = block;
+  g.threads = block.x * block.y * block.z;
+  g.random = cfg.seed;
+  std::vector<fiber> fibers(g.threads);
+  g.fibers = fibers.data();
+  auto all = std::make_tuple(kernel, arguments...);
+  g.arguments = &all;
+  g.call = [](void* p) { std::apply([](auto k, auto... a) { k(a...); }, *static_cast<decltype(all)*>(p)); };
+  running = &g;
+  try {
+    detail::run_grid();
+  } catch (...) {
+    running = nullptr;
+    throw;
+  }
+  running = nullptr;
+  if (g.problem[0] != 0) throw error(g.problem);
+  return {g.barriers, g.warp_operations};
+}
+
+} // namespace simt
