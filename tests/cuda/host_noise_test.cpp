@@ -24,8 +24,8 @@ hardened_gaussian keyed() {
   return out;
 }
 
-const std::vector<samples> places{{3, 100}, {103, 0}, {110, 2 * cuda::chunk_elements + 11}};
-constexpr isize total = 110 + 2 * cuda::chunk_elements + 11 + 6; // with gaps between parameters and behind them
+const std::vector<samples> places{{3, 100}, {103, 0}, {110, cuda::chunk_elements + 11}};
+constexpr isize total = 110 + cuda::chunk_elements + 11 + 6; // with gaps between parameters and behind them
 
 std::vector<std::int64_t> some_sums() {
   std::vector<std::int64_t> out(total);

@@ -89,6 +89,11 @@ void check_same(const OnDevice& ours, const OnHost& core, isize norms_launches) 
     CHECK(std::ranges::count(units, 0) < size); // something was added
   }
   for (const auto& call : api.calls()) CHECK(call.stream == 3);
+
+  api.forget_calls(); // once more: scratch memory has its size by now
+  ours.add_squared_norms(on, norms.data());
+  cuda::running_sum<float>{}.add(on, ours, factors.data(), sum.data());
+  CHECK(api.count(testing::recorded_call::kind::allocate) == 0);
 }
 
 constexpr float not_a_number = std::numeric_limits<float>::quiet_NaN();

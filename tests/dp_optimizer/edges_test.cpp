@@ -97,10 +97,10 @@ std::vector<edge> table() {
   };
   add("plain", [](edge&) {});
   for (const isize p : {0, 1, 3, 4})
-    for (const double bad : {nan, infinite, -infinite})
+    for (const double bad : {nan, p % 2 == 0 ? infinite : -infinite})
       add(message("one number of parameter ", p, " is ", bad),
           [&](edge& e) { e.bad_parameter = p, e.bad_number = bad; });
-  for (int exponent = -30; exponent <= 30; exponent += 6)
+  for (const int exponent : {-30, -18, 0, 18, 30})
     add(message("norms near 1e", exponent),
         [&](edge& e) { e.magnitude = [=](isize, isize) { return std::pow(10.0, exponent); }; });
   add("norms from 1e-30 to 1e30 in one batch", [](edge& e) {

@@ -49,8 +49,8 @@ public:
 private:
   void check(cublasStatus_t status, call_site call) const {
     if (status != CUBLAS_STATUS_SUCCESS)
-      throw_device_error(call, reinterpret_cast<std::uintptr_t>(stream_), cublasGetStatusString(status),
-                         static_cast<int>(status));
+      throw_device_error(call, reinterpret_cast<std::uintptr_t>(stream_),
+                         message("cuBLAS: ", cublasGetStatusString(status)), static_cast<int>(status));
   }
 
   cudaStream_t stream_;

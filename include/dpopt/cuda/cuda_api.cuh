@@ -13,15 +13,18 @@
 
 #include <cstdint>
 #include <memory>
+#include <string>
+#include <type_traits>
 #include <utility>
 
 namespace dpopt::cuda {
 
-/// @throw device_error unless the call succeeded.
-inline void check_cuda(cudaError_t code, call_site call, cudaStream_t stream = nullptr) {
-  if (code != cudaSuccess)
-    throw_device_error(call, reinterpret_cast<std::uintptr_t>(stream), cudaGetErrorString(code),
-                       static_cast<int>(code));
+/// @param of CUDA's name of the call where `call` says what it was for. @throw device_error unless it succeeded.
+inline void check_cuda(cudaError_t code, call_site call, cudaStream_t stream = nullptr, const char* of = nullptr) {
+  if (code == cudaSuccess) return;
+  const char* const text = cudaGetErrorString(code);
+  throw_device_error(call, reinterpret_cast<std::uintptr_t>(stream), of ? message(of, ": ", text) : std::string(text),
+                     static_cast<int>(code));
 }
 
 /// Memory from the device's default pool, in the order of the stream.
@@ -74,35 +77,55 @@ public:
 
   [[nodiscard]] cudaStream_t stream() const noexcept { return stream_; }
 
-  [[nodiscard]] void* allocate(std::size_t bytes, cudaStream_t s, call_site) { return memory_.allocate(bytes, s); }
+  /// What the resource throws, with the line that asked for it if it is a device_error.
+  [[nodiscard]] void* allocate(std::size_t bytes, cudaStream_t s, call_site call) {
+    try {
+      return memory_.allocate(bytes, s);
+    } catch (const device_error& e) {
+      throw device_error(
+          message(call.name, " (", call.file(), ":", call.where.line(), "), ", bytes, " bytes: ", e.what()));
+    }
+  }
   void deallocate(void* p, std::size_t bytes, cudaStream_t s) noexcept { memory_.deallocate(p, bytes, s); }
   [[nodiscard]] void* allocate_pinned(std::size_t bytes, call_site call) {
     void* p = nullptr;
-    check_cuda(cudaMallocHost(&p, bytes), call, stream_);
+    check_cuda(cudaMallocHost(&p, bytes), call, stream_, "cudaMallocHost");
     return p;
   }
-  void deallocate_pinned(void* p) noexcept { static_cast<void>(cudaFreeHost(p)); }
+  /// WAITS for the stream: a copy may still be under way.
+  void deallocate_pinned(void* p) noexcept {
+    static_cast<void>(cudaStreamSynchronize(stream_));
+    static_cast<void>(cudaFreeHost(p));
+  }
 
   void copy(void* to, const void* from, std::size_t bytes, copy_direction where, cudaStream_t s, call_site call) {
     if (bytes == 0) return;
     const cudaMemcpyKind kind = where == copy_direction::to_device ? cudaMemcpyHostToDevice
                                 : where == copy_direction::to_host ? cudaMemcpyDeviceToHost
                                                                    : cudaMemcpyDeviceToDevice;
-    check_cuda(cudaMemcpyAsync(to, from, bytes, kind, s), call, s);
+    check_cuda(cudaMemcpyAsync(to, from, bytes, kind, s), call, s, "cudaMemcpyAsync");
   }
   void zero(void* p, std::size_t bytes, cudaStream_t s, call_site call) {
-    if (bytes > 0) check_cuda(cudaMemsetAsync(p, 0, bytes, s), call, s);
+    if (bytes > 0) check_cuda(cudaMemsetAsync(p, 0, bytes, s), call, s, "cudaMemsetAsync");
   }
 
   [[nodiscard]] event make_event(call_site call) {
     event e;
-    check_cuda(cudaEventCreateWithFlags(&e.handle_, cudaEventDisableTiming), call, stream_);
+    check_cuda(cudaEventCreateWithFlags(&e.handle_, cudaEventDisableTiming), call, stream_, "cudaEventCreate");
     return e;
   }
-  void record(event& e, cudaStream_t s, call_site call) { check_cuda(cudaEventRecord(e.handle_, s), call, s); }
-  void wait(cudaStream_t s, event& e, call_site call) { check_cuda(cudaStreamWaitEvent(s, e.handle_, 0), call, s); }
-  void wait(event& e, call_site call) { check_cuda(cudaEventSynchronize(e.handle_), call, stream_); }
-  void synchronize(cudaStream_t s, call_site call) { check_cuda(cudaStreamSynchronize(s), call, s); }
+  void record(event& e, cudaStream_t s, call_site call) {
+    check_cuda(cudaEventRecord(e.handle_, s), call, s, "cudaEventRecord");
+  }
+  void wait(cudaStream_t s, event& e, call_site call) {
+    check_cuda(cudaStreamWaitEvent(s, e.handle_, 0), call, s, "cudaStreamWaitEvent");
+  }
+  void wait(event& e, call_site call) {
+    check_cuda(cudaEventSynchronize(e.handle_), call, stream_, "cudaEventSynchronize");
+  }
+  void synchronize(cudaStream_t s, call_site call) {
+    check_cuda(cudaStreamSynchronize(s), call, s, "cudaStreamSynchronize");
+  }
 
   /// Launches a kernel that the dialect describes. A shape of no blocks launches nothing.
   template <class... P>
@@ -112,7 +135,7 @@ public:
     void* pointers[sizeof...(P) + 1] = {static_cast<void*>(std::addressof(args))..., nullptr};
     check_cuda(cudaLaunchKernel(reinterpret_cast<const void*>(kernel), dim3(shape.blocks), dim3(shape.threads),
                                 pointers, 0, s),
-               call, s);
+               call, s, "cudaLaunchKernel");
   }
 
   template <class V>

@@ -4,8 +4,9 @@
 /// The Device role: the few calls through which everything reaches a GPU. Satisfied by cuda_api (the CUDA runtime and
 /// cuBLAS) and, in the tests, by a double that runs kernels on the CPU, writes down each call and fails on demand.
 ///
-/// Contract: work on one stream runs in the order in which it was asked for; no call but the two that say so waits for
-/// the device; a call that cannot be made throws device_error and has done nothing.
+/// Contract: work on one stream runs in the order in which it was asked for; no call waits for the device but the two
+/// that say so and those that make or free page-locked memory; a call that cannot be made throws device_error and has
+/// done nothing.
 #pragma once
 
 #include "dpopt/core/types.hpp"
@@ -38,7 +39,7 @@ concept DeviceApi =
       { d.allocate(bytes, s, c) } -> std::same_as<void*>;
       d.deallocate(to, bytes, s);                             // never throws
       { d.allocate_pinned(bytes, c) } -> std::same_as<void*>; // host memory that copies overlap with
-      d.deallocate_pinned(to);                                // never throws
+      d.deallocate_pinned(to);                                // never throws; after the copies from and to it
       d.copy(to, from, bytes, where, s, c);                   // host memory is pinned, or d waits
       d.zero(to, bytes, s, c);
       { d.make_event(c) } -> std::same_as<typename D::event>;

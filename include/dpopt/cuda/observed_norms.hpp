@@ -54,8 +54,8 @@ public:
     }
   }
 
-  /// The step is over. Copies that nobody waited for are ordered before the next ones into the same memory, whose
-  /// growth cudaFreeHost delays until they are done.
+  /// The step is over. Copies that nobody waited for are ordered before the next ones into the same memory; a device
+  /// frees page-locked memory only when they are done.
   void forget() noexcept { used_ = seen_ = 0; }
 
 private:
