@@ -123,7 +123,10 @@ void one_large(benchmark::State& state) {
 }
 
 BENCHMARK(many_tiny<dpopt::per_layer>)->Name("vectors of 64, per layer/ours")->Arg(4)->Arg(200);
-BENCHMARK(one_large<dpopt::per_layer>)->Name("vectors of 64, per layer/raw:one vector as long as all")->Arg(4)->Arg(200);
+BENCHMARK(one_large<dpopt::per_layer>)
+    ->Name("vectors of 64, per layer/raw:one vector as long as all")
+    ->Arg(4)
+    ->Arg(200);
 BENCHMARK(many_tiny<dpopt::flat>)->Name("vectors of 64, flat/ours")->Arg(4)->Arg(200);
 BENCHMARK(one_large<dpopt::flat>)->Name("vectors of 64, flat/raw:one vector as long as all")->Arg(4)->Arg(200);
 BENCHMARK(bandwidth<true>)->Name("bandwidth, row and KiB/ours")->ArgsProduct({{64, 1024, 16384, 65536}, {512, 262144}});

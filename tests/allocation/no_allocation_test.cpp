@@ -130,8 +130,9 @@ TEST_CASE("no step after the first allocates, and scratch memory may be the user
   CHECK(std::ranges::any_of(memory, [](std::byte b) { return b != std::byte{7}; })); // it was used
   CHECK(other.w == l.w);
 
-  CHECK_THROWS_WITH(given.use_workspace(std::span(memory).first(100)),
-                    message("use_workspace: 100 bytes were given, the steps so far needed ", needed, "; give that many"));
+  CHECK_THROWS_WITH(
+      given.use_workspace(std::span(memory).first(100)),
+      message("use_workspace: 100 bytes were given, the steps so far needed ", needed, "; give that many"));
   given.use_workspace({});
   step(given, other, other.factored());
   step(opt, l, l.factored());

@@ -33,9 +33,9 @@ DPOPT_TARGET_AVX2 DPOPT_FORCE_INLINE inline void add_squares(const float* x,
 
 } // namespace detail
 
-/// out[i] = the sum of squares of the n numbers of row i, in double: number k goes to chain k mod 16, and the chains are
-/// added up in pairs. Why not a loop: GCC loads and takes apart whole vectors where each conversion could read its own
-/// four numbers, which halves the speed. The conversions are the limit, also of wider vectors.
+/// out[i] = the sum of squares of the n numbers of row i, in double: number k goes to chain k mod 16, and the chains
+/// are added up in pairs. Why not a loop: GCC loads and takes apart whole vectors where each conversion could read its
+/// own four numbers, which halves the speed. The conversions are the limit, also of wider vectors.
 DPOPT_TARGET_AVX2 DPOPT_HOT inline void square_sums(const float* rows, std::ptrdiff_t stride, std::ptrdiff_t count,
                                                     std::ptrdiff_t n, double* out,
                                                     vector_bytes<32> /*width*/) noexcept {

@@ -2,8 +2,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /// @file
 /// Vector operations that compilers do not find in a loop, for what at_vector_level() calls with a width. Beside
-/// core/platform.hpp and core/square_sums.hpp the only header in which compilers and processors differ; the results never
-/// do.
+/// core/platform.hpp and core/square_sums.hpp the only header in which compilers and processors differ; the results
+/// never do.
 #pragma once
 
 #include "dpopt/core/platform.hpp"

@@ -41,7 +41,8 @@ public:
   /// The most bytes that were in use at a time so far; the memory that suffices for the same steps, wherever it starts.
   /// Grows in the first steps and then no more.
   [[nodiscard]] isize bytes() const noexcept {
-    return peak_ == 0 ? 0 : static_cast<isize>(peak_ + (alignment - 1)); // the rest of a line at the start of the memory
+    return peak_ == 0 ? 0
+                      : static_cast<isize>(peak_ + (alignment - 1)); // the rest of a line at the start of the memory
   }
 
   /// Takes room for n values of the trivial type U. @complexity O(1) after warm-up.

@@ -189,9 +189,8 @@ private:
     double* const factors = factors_.data(); // first the norms
     for (isize i = range.first; i < range.first + range.count; ++i)
       factors[i] = members > 1 ? upper_bound_of_sum(squared[i], members) : squared[i];
-    vectorized([first = factors + range.first, n = range.count](auto width) DPOPT_FORCE_INLINE_LAMBDA {
-      square_roots(first, n, width);
-    });
+    vectorized([first = factors + range.first, n = range.count](auto width)
+                   DPOPT_FORCE_INLINE_LAMBDA { square_roots(first, n, width); });
     private_counts seen; // counted in registers
     for (isize i = range.first; i < range.first + range.count; ++i) {
       const double w = current_.gradient_scale * (current_.weights ? current_.weights[i] : 1.0);

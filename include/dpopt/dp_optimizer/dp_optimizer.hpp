@@ -328,8 +328,8 @@ public:
         if (keeps_slot(slot))
           return std::span(optimizer_state_[slot])
               .subspan(static_cast<std::size_t>(plan().offset(p)), parameters_[p].value.size());
-        throw invalid_argument(message("optimizer_slot: slot ", slot, " is not kept; ", text_of(base_),
-                                       " has no use for it"));
+        throw invalid_argument(
+            message("optimizer_slot: slot ", slot, " is not kept; ", text_of(base_), " has no use for it"));
       }
     throw invalid_argument(message("optimizer_slot: parameter ", p, ", slot ", slot, " does not exist; there are ",
                                    parameters_.count(), " parameters with ", slots, " slots each"));

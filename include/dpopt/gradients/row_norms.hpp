@@ -30,11 +30,9 @@ DPOPT_FORCE_INLINE inline double square_sum(const float* x, isize n) noexcept {
   while (k + 2 * half <= n) {
     const isize end = k + std::min(part, (n - k) / (2 * half) * (2 * half));
     for (isize i = k; i < end; i += 2 * half)
-      for (isize j = 0; j < half; ++j)
-        chains[0][j] += static_cast<double>(x[i + j]) * static_cast<double>(x[i + j]);
+      for (isize j = 0; j < half; ++j) chains[0][j] += static_cast<double>(x[i + j]) * static_cast<double>(x[i + j]);
     for (isize i = k + half; i < end; i += 2 * half)
-      for (isize j = 0; j < half; ++j)
-        chains[1][j] += static_cast<double>(x[i + j]) * static_cast<double>(x[i + j]);
+      for (isize j = 0; j < half; ++j) chains[1][j] += static_cast<double>(x[i + j]) * static_cast<double>(x[i + j]);
     k = end;
   }
   for (isize j = 0; k < n; ++j, ++k)
@@ -55,8 +53,8 @@ DPOPT_FORCE_INLINE inline void square_sums_of_rows(vector_bytes<Bytes> width, co
 
 } // namespace detail
 
-/// squared_norms[i] += |row i|^2 for `count` rows of n numbers, `stride` elements apart: upper bounds, as squared_norm()
-/// gives, NaN or infinite where a number is.
+/// squared_norms[i] += |row i|^2 for `count` rows of n numbers, `stride` elements apart: upper bounds, as
+/// squared_norm() gives, NaN or infinite where a number is.
 template <class U>
 void add_row_norms(const U* rows, isize stride, isize count, isize n, double* squared_norms) {
   vectorized([=](auto width) DPOPT_FORCE_INLINE_LAMBDA {

@@ -27,7 +27,7 @@ inline constexpr int philox_round_count = 10;
 /// One round on `Blocks` blocks held as a structure of arrays.
 template <std::size_t Blocks>
 DPOPT_FORCE_INLINE DPOPT_DEVICE constexpr void philox_round(std::array<std::array<std::uint32_t, Blocks>, 4>& word,
-                                               const philox_key& key) {
+                                                            const philox_key& key) {
   for (std::size_t i = 0; i < Blocks; ++i) {
     const std::uint64_t left = std::uint64_t{philox_multiplier_0} * word[0][i];
     const std::uint64_t right = std::uint64_t{philox_multiplier_1} * word[2][i];
@@ -49,7 +49,7 @@ struct philox_batch {
 /// block of its counter. Rounds are the outer loop: both g++ and clang then vectorise the inner one, also at -O2.
 template <std::size_t Blocks>
 DPOPT_FORCE_INLINE DPOPT_DEVICE constexpr void philox4x32_10(const philox_counter& first, philox_key key,
-                                                philox_batch<Blocks>& out) {
+                                                             philox_batch<Blocks>& out) {
   for (std::size_t i = 0; i < Blocks; ++i) {
     out.word[0][i] = first[0] + static_cast<std::uint32_t>(i);
     out.word[1][i] = first[1];
@@ -65,7 +65,7 @@ DPOPT_FORCE_INLINE DPOPT_DEVICE constexpr void philox4x32_10(const philox_counte
 
 /// The block of `counter` under `key`: four uniform 32-bit words. Pure.
 [[nodiscard]] DPOPT_DEVICE constexpr std::array<std::uint32_t, 4> philox4x32_10(const philox_counter& counter,
-                                                                   const philox_key& key) {
+                                                                                const philox_key& key) {
   philox_batch<1> block{};
   philox4x32_10(counter, key, block);
   return {block.word[0][0], block.word[1][0], block.word[2][0], block.word[3][0]};
