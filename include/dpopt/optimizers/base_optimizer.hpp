@@ -36,7 +36,8 @@ concept ElementwiseOptimizer =
 template <class B>
 [[nodiscard]] constexpr bool slot_in_use(const B& base, std::size_t slot) {
   if constexpr (requires { base.uses_slot(slot); }) return base.uses_slot(slot);
-  else return slot < B::slots;
+  else if constexpr (requires { B::slots; }) return slot < B::slots;
+  else return false; // a whole-parameter optimizer has none
 }
 
 /// An elementwise optimizer that wants to know the standard deviation of the noise on each number of this step's
