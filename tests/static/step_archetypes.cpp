@@ -84,14 +84,14 @@ struct source_that_owns : source {
 };
 static_assert(!PerSampleGradients<source_that_owns, double>); // not trivially copyable
 
-struct source_of_128_bytes : source {
-  std::array<double, 16> numbers;
+struct source_of_192_bytes : source {
+  std::array<double, 24> numbers;
 };
-struct source_of_136_bytes : source {
-  std::array<double, 17> numbers;
+struct source_of_200_bytes : source {
+  std::array<double, 25> numbers;
 };
-static_assert(PerSampleGradients<source_of_128_bytes, double>);
-static_assert(!PerSampleGradients<source_of_136_bytes, double>); // no room to keep it while its group waits
+static_assert(PerSampleGradients<source_of_192_bytes, double>);
+static_assert(!PerSampleGradients<source_of_200_bytes, double>); // no room to keep it while its group waits
 
 struct source_without_batch : source {
   isize batch() const = delete;
