@@ -118,6 +118,17 @@ TEST_CASE("materialized: rows may lie further apart than they are long") {
   CHECK(copied == 2);
 }
 
+TEST_CASE("materialized: rows that share numbers are refused, those that lie apart either way are not") {
+  const std::vector<float> numbers(12, 1.0F);
+  const auto problem = [&](isize batch, isize stride) {
+    return materialized<float>(numbers.data() + 6, batch, 4, stride).problem();
+  };
+  CHECK(problem(2, 4).empty());
+  CHECK(problem(2, -6).empty());
+  CHECK(problem(1, 0).empty());
+  for (const isize stride : {0, 1, 3, -3}) CHECK(problem(2, stride).find("row_stride") != std::string::npos);
+}
+
 TEST_CASE("materialized: asking in ranges gives the same bits as asking at once") {
   constexpr isize batch = 11;
   constexpr isize size = 37;

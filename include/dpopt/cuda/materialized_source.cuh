@@ -8,9 +8,11 @@
 #include "dpopt/cuda/grid_sum.cuh"
 #include "dpopt/cuda/row_norms.cuh"
 #include "dpopt/cuda/weighted_sum.cuh"
+#include "dpopt/gradients/materialized.hpp"
 
 #include <concepts>
 #include <cstdint>
+#include <string>
 
 namespace dpopt::cuda {
 
@@ -30,6 +32,8 @@ struct materialized {
 
   [[nodiscard]] isize batch() const noexcept { return samples_; }
   [[nodiscard]] isize size() const noexcept { return elements; }
+  /// The core's question about strides: it reads no number.
+  [[nodiscard]] std::string problem() const { return dpopt::materialized<U>(rows, samples_, elements, stride).problem(); }
 
   template <class D>
   void add_squared_norms(device_work<D>& on, double* squared_norms) const {

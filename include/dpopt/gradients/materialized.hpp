@@ -8,8 +8,11 @@
 #include "dpopt/core/vector_dispatch.hpp"
 #include "dpopt/gradients/per_sample_gradients.hpp"
 #include "dpopt/gradients/row_norms.hpp"
+#include "dpopt/gradients/stride_check.hpp"
 
 #include <algorithm>
+#include <array>
+#include <string>
 
 namespace dpopt {
 
@@ -30,6 +33,11 @@ struct materialized {
 
   [[nodiscard]] isize batch() const noexcept { return samples_; }
   [[nodiscard]] isize size() const noexcept { return elements; }
+
+  [[nodiscard]] std::string problem() const {
+    if (detail::samples_apart({samples_, stride}, std::array{detail::dimension_extent{elements, 1}})) return {};
+    return detail::overlap_problem("materialized", "row_stride lets");
+  }
 
   [[nodiscard]] isize block() const noexcept { return samples_in_cache(elements * static_cast<isize>(sizeof(U))); }
 
