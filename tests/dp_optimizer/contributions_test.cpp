@@ -372,7 +372,9 @@ std::vector<double> clipped_sum(C clipper, isize samples, const Sources&... sour
   std::vector<parameter_info> named;
   std::vector<isize> offsets;
   isize size = 0, p = 0;
-  ((named.push_back({"weight " + std::to_string(p++), sources.size()}), offsets.push_back(size),
+  std::vector<std::string> names; // parameter_info views them
+  names.reserve(sizeof...(sources));
+  ((named.push_back({names.emplace_back("weight " + std::to_string(p++)), sources.size()}), offsets.push_back(size),
     size += sources.size()),
    ...);
   s.bind(named, offsets);

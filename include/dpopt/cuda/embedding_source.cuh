@@ -10,6 +10,9 @@
 
 #include <concepts>
 #include <cstdint>
+#include "dpopt/gradients/stride_check.hpp"
+
+#include <array>
 #include <limits>
 #include <string>
 
@@ -48,6 +51,10 @@ struct embedding {
     if (vocabulary < 0 || vocabulary > most || positions > most)
       return message("embedding: a vocabulary of ", vocabulary, " over ", positions,
                      " positions; each must be from 0 to ", most);
+    const bool apart = dpopt::detail::samples_apart(
+        {samples_, gradient_sample_stride}, std::array{dpopt::detail::dimension_extent{positions, gradient_position_stride},
+                                                       dpopt::detail::dimension_extent{dimension, 1}});
+    if (!apart) return dpopt::detail::overlap_problem("embedding", "the gradient strides let");
     return {};
   }
 
