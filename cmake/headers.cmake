@@ -66,6 +66,7 @@ set(dpopt_core_headers
     dpopt/dp_optimizer/base_adaptor.hpp
     dpopt/dp_optimizer/batch_state.hpp
     dpopt/dp_optimizer/composition.hpp
+    dpopt/dp_optimizer/configuration.hpp
     dpopt/dp_optimizer/contributions.hpp
     dpopt/dp_optimizer/control_message.hpp
     dpopt/dp_optimizer/dp_optimizer.hpp
@@ -73,6 +74,7 @@ set(dpopt_core_headers
     dpopt/dp_optimizer/release.hpp
     dpopt/dp_optimizer/roles.hpp
     dpopt/dp_optimizer/schedule.hpp
+    dpopt/dp_optimizer/step_noise.hpp
     dpopt/gradients/bias.hpp
     dpopt/gradients/callback.hpp
     dpopt/gradients/channel_layout.hpp

@@ -4,14 +4,11 @@
 
 #include "dpopt/cuda/gaussian_noise.cuh"
 #include "support/catch.hpp"
+#include "support/recorded_stream.hpp"
 
 #include <algorithm>
 #include <cstdint>
-#include <cstdlib>
-#include <fstream>
 #include <random>
-#include <sstream>
-#include <string>
 #include <vector>
 
 using namespace dpopt;
@@ -78,34 +75,11 @@ TEST_CASE("the noise kernel adds counter_gaussian's bits for any address, offset
 }
 
 TEST_CASE("the noise kernel's stream is the recorded one") {
-  std::ifstream file(DPOPT_TEST_DATA "/noise/counter_gaussian.txt");
-  REQUIRE(file.is_open());
-  int checked = 0;
-  for (std::string line; std::getline(file, line);) {
-    if (line.empty() || line[0] == '#') continue;
-    std::istringstream fields(line);
-    std::string type;
-    std::uint64_t seed = 0;
-    std::uint64_t incarnation = 0;
-    unsigned what = 0;
-    address where;
-    std::string number;
-    fields >> type >> seed >> incarnation >> what >> where.lane >> where.step >> where.parameter >> where.element >>
-        number;
-    where.what = static_cast<purpose>(what);
-    INFO(line);
-    if (type == "float") {
-      float x = 0;
-      add_by_kernel(seeded(seed, incarnation), where, 1, &x, 1);
-      CHECK(x == std::strtof(number.c_str(), nullptr));
-    } else {
-      double x = 0;
-      add_by_kernel(seeded(seed, incarnation), where, 1, &x, 1);
-      CHECK(x == std::strtod(number.c_str(), nullptr));
-    }
-    ++checked;
-  }
-  CHECK(checked == 64);
+  dpopt::test::check_recorded_stream([](const counter_gaussian& noise, const address& where, auto type) {
+    auto x = type;
+    add_by_kernel(noise, where, 1, &x, 1);
+    return x;
+  });
 }
 
 TEST_CASE("blocks of the size that is launched in earnest add the same bits") {

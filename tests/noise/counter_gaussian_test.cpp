@@ -3,13 +3,11 @@
 #include "dpopt/noise/counter_gaussian.hpp"
 
 #include "support/catch.hpp"
+#include "support/recorded_stream.hpp"
 #include "support/statistics.hpp"
 
 #include <algorithm>
-#include <cstdlib>
-#include <fstream>
 #include <limits>
-#include <sstream>
 #include <string>
 #include <vector>
 
@@ -192,32 +190,10 @@ TEST_CASE("no text of the mechanism holds the seed") {
   }
 }
 
-// Each line: type seed incarnation purpose lane step parameter element number. A change of these numbers is a change of
-// every reproducible run, and of the noise on ranks that were not rebuilt.
 TEST_CASE("the stream is the recorded one, bit for bit") {
-  std::ifstream file(DPOPT_TEST_DATA "/noise/counter_gaussian.txt");
-  REQUIRE(file.is_open());
-  int checked = 0;
-  for (std::string line; std::getline(file, line);) {
-    if (line.empty() || line[0] == '#') continue;
-    std::istringstream fields(line);
-    std::string type;
-    std::uint64_t seed = 0;
-    std::uint64_t incarnation = 0;
-    unsigned what = 0;
-    address where;
-    std::string number;
-    fields >> type >> seed >> incarnation >> what >> where.lane >> where.step >> where.parameter >> where.element >>
-        number;
-    where.what = static_cast<purpose>(what);
-    INFO(line);
-    REQUIRE(!number.empty());
-    if (type == "float")
-      CHECK(draw<float>(seeded(seed, incarnation), where, 1)[0] == std::strtof(number.c_str(), nullptr));
-    else CHECK(draw<double>(seeded(seed, incarnation), where, 1)[0] == std::strtod(number.c_str(), nullptr));
-    ++checked;
-  }
-  CHECK(checked == 64);
+  check_recorded_stream([](const counter_gaussian& noise, const address& where, auto type) {
+    return draw<decltype(type)>(noise, where, 1)[0];
+  });
 }
 
 } // namespace

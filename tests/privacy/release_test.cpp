@@ -108,6 +108,10 @@ TEST_CASE("nothing of a release stays in the sum") {
   r.feed(second);
   r.opt.pre_step();
   CHECK(close(r.released(), right(second)));
+  r.opt.step(); // takes what pre_step() released
+  r.feed(third);
+  r.opt.pre_step();
+  CHECK(close(r.released(), right(third)));
 }
 
 TEST_CASE("what was discarded is not released") {

@@ -41,6 +41,16 @@ inline per_layer_options options_of(const golden_case& c, const dp_options& othe
           .other = other};
 }
 
+/// A replay is the recorded run up to the tolerance, and looked at something.
+inline void check_deviation(const deviation& d, double tolerance) {
+  CHECK(d.gradient <= tolerance);
+  CHECK(d.sum <= tolerance);
+  CHECK(d.params <= tolerance);
+  CHECK(d.wrong_iterations == 0);
+  CHECK(d.wrong_answers == 0);
+  CHECK(d.compared > 0);
+}
+
 /// Replays one case in every style. Runner::wants(c), Runner::run<T>(c, style, make) -> deviation, where make(views,
 /// other, communicator) gives the optimizer. The tolerance is the one that the cases come with.
 template <class Runner, class T, class Make>
@@ -50,12 +60,7 @@ void check_case(const golden_case& c, Make make) {
     INFO(c.name << ", " << style.name << ", " << (std::is_same_v<T, float> ? "float" : "double"));
     deviation d;
     REQUIRE_NOTHROW(d = Runner::template run<T>(c, style, make));
-    CHECK(d.gradient <= tolerance);
-    CHECK(d.sum <= tolerance);
-    CHECK(d.params <= tolerance);
-    CHECK(d.wrong_iterations == 0);
-    CHECK(d.wrong_answers == 0);
-    CHECK(d.compared > 0);
+    check_deviation(d, tolerance);
   }
 }
 

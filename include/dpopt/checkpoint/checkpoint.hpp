@@ -65,7 +65,7 @@ struct checkpoint_access {
       std::string shown = text;
       if (name == "base optimizer") shown = text.substr(0, text.find('('));
       if constexpr (FollowsSteps<typename Opt::noise_type>) // whose multiplier is that of the moment
-        if (name == "noise") shown = Opt::text_of(opt.noise_);
+        if (name == "noise") shown = detail::policy_text(opt.noise_);
       out.emplace_back(name, shown);
     }
     return out;

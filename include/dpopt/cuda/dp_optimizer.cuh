@@ -23,25 +23,21 @@
 #include "dpopt/cuda/device_release.cuh"
 #include "dpopt/cuda/parameter_view.hpp"
 #include "dpopt/dp_optimizer/batch_state.hpp"
+#include "dpopt/dp_optimizer/configuration.hpp"
 #include "dpopt/dp_optimizer/control_message.hpp"
 #include "dpopt/dp_optimizer/dp_optimizer.hpp"
-#include "dpopt/noise/keyed_digest.hpp"
+#include "dpopt/dp_optimizer/step_noise.hpp"
 #include "dpopt/parameters/fingerprint.hpp"
 #include "dpopt/parameters/ownership.hpp"
 #include "dpopt/parameters/parameter_set.hpp"
 
 #include <algorithm>
-#include <cmath>
 #include <concepts>
 #include <cstdint>
-#include <iomanip>
 #include <optional>
-#include <sstream>
 #include <string>
-#include <string_view>
 #include <tuple>
 #include <type_traits>
-#include <typeinfo>
 #include <utility>
 #include <vector>
 
@@ -170,20 +166,13 @@ public:
   /// Standard deviation of the noise on each number of the last released gradient.
   [[nodiscard]] double noise_std() const noexcept { return noise_std_ / divisor_; }
   [[nodiscard]] double epsilon(double delta) const { return accountant_.epsilon(delta); }
-  [[nodiscard]] bool reproducible() const { return noise_is_reproducible() || state_.reproducible_sampling(); }
+  [[nodiscard]] bool reproducible() const { return dpopt::detail::is_reproducible(noise_) || state_.reproducible_sampling(); }
   /// The sentence to print: epsilon, delta, and a flag when the run is reproducible.
   [[nodiscard]] std::string privacy_statement(double delta) const {
-    std::ostringstream out;
-    out << std::setprecision(4) << "epsilon " << epsilon(delta) << " at delta " << delta;
-    if (reproducible()) out << " (reproducible run: not a private release)";
-    return out.str();
+    return dpopt::detail::privacy_text(epsilon(delta), delta, reproducible());
   }
   /// The effective configuration, without secrets.
-  [[nodiscard]] std::string describe() const {
-    std::string out;
-    for (const auto& f : configuration()) out += message(f.first, ": ", f.second, "\n");
-    return out;
-  }
+  [[nodiscard]] std::string describe() const { return dpopt::detail::lines_of(configuration()); }
   /// PRIVATE: counts of samples on this rank since the last step. Not covered by any epsilon. WAITS for the device.
   [[nodiscard]] private_counts private_sample_counts() { return contributions_.counts(on_); }
 
@@ -235,8 +224,7 @@ private:
     }
     contributions_.bind(on_, state_.parameters(), offsets, total);
     start_step();
-    if constexpr (LearningClipper<clipper_type>)
-      static_cast<void>(contributions_.clipper().gradient_multiplier(greatest_multiplier()));
+    dpopt::detail::require_gradient_multiplier(noise_, contributions_.clipper());
     control_ = control_message(contributions_.side_scalars() + 1);
     fix_noise();
     release_.bind(on_, parameters_, offsets, contributions_.sums(), total);
@@ -245,43 +233,21 @@ private:
   [[nodiscard]] auto& host() noexcept { return communicator_.host(); }
   [[nodiscard]] int ranks() noexcept { return host().size(); }
 
-  [[nodiscard]] std::vector<std::pair<std::string_view, std::string>> configuration() const {
-    std::string shapes;
-    for (const auto& p : parameters_) shapes += message(shapes.empty() ? "" : ", ", p.name, "[", p.size(), "]");
-    return {{"parameters", shapes},
+  [[nodiscard]] dpopt::detail::configuration_texts configuration() const {
+    return {{"parameters", dpopt::detail::shapes_text(parameters_)},
             {"master type", sizeof(T) == sizeof(float) ? "float" : "double"},
             {"clipper", contributions_.clipper().describe()},
             {"accumulator", contributions_.accumulator().describe()},
-            {"noise", message("multiplier ", noise_.multiplier(), noise_is_reproducible() ? ", user's seed" : "", ", ",
-                              text_of(noise_))},
+            {"noise", dpopt::detail::noise_text(noise_)},
             {"placement", replicated::describe()},
             {"scaling", scaling_.describe()},
-            {"base optimizer", text_of(base_)},
-            {"accountant", text_of(accountant_)},
+            {"base optimizer", dpopt::detail::policy_text(base_)},
+            {"accountant", dpopt::detail::policy_text(accountant_)},
             {"neighbouring", std::string(name_of(options_.relation))}};
   }
 
-  template <class P>
-  [[nodiscard]] static std::string text_of(const P& policy) {
-    if constexpr (requires {
-                    { policy.describe() } -> std::convertible_to<std::string>;
-                  })
-      return policy.describe();
-    else return typeid(P).name();
-  }
-
   [[nodiscard]] std::vector<fingerprint_field> fingerprints() {
-    std::vector<fingerprint_field> out;
-    for (const auto& [name, text] : configuration()) out.push_back({name, fingerprint().add(text).value()});
-    fingerprint seed; // compared only when the user gave it on every rank
-    if constexpr (SharesSecret<noise_type>) {
-      seed.add(noise_is_reproducible() ? 1 : 0);
-      if (noise_is_reproducible()) {
-        noise_.draw_secret();
-        seed.add(keyed_digest(noise_.secret()));
-      }
-    }
-    out.push_back({"generator seed", seed.value()});
+    std::vector<fingerprint_field> out = dpopt::detail::fields_of(configuration(), noise_);
     fingerprint values;
     if (ranks() > 1) add_values(values);
     out.push_back({"parameter values", values.value()});
@@ -321,7 +287,9 @@ private:
     failure_.record([&] { sum_failure.raise(); });
     last_iterations_ = state_.accumulated_iterations();
     divisor_ = scaling_.divisor(std::max<isize>(1, last_iterations_), ranks());
-    failure_.record([&] { probe_noise(); });
+    failure_.record([&] {
+      if (multiplier_ > 0) dpopt::detail::probe_stream<sum_type>(noise_, parameters_, steps_);
+    });
     failure_.record([&] { release_.draw(on_, noise_, noise_std_ / contributions_.accumulator().unit(), steps_); });
     failure_.record([&] { copy_side_scalars(); });
     failure_.record([&] { charge(state_.sampling_rate()); });
@@ -345,36 +313,17 @@ private:
     }
   }
 
-  void start_step() {
-    if constexpr (FollowsSteps<noise_type>) noise_.start_step(releases_);
-    if constexpr (FollowsSteps<clipper_type>) contributions_.clipper().start_step(releases_);
-  }
+  void start_step() { dpopt::detail::start_schedules(noise_, contributions_.clipper(), releases_); }
 
-  [[nodiscard]] double greatest_multiplier() const {
-    if constexpr (requires { noise_.greatest_multiplier(); }) return noise_.greatest_multiplier();
-    else return noise_.multiplier();
-  }
   [[nodiscard]] double gradient_multiplier() const {
-    if constexpr (LearningClipper<clipper_type>)
-      return contributions_.clipper().gradient_multiplier(noise_.multiplier());
-    else return noise_.multiplier();
+    return dpopt::detail::gradient_multiplier(noise_, contributions_.clipper());
   }
 
   void fix_noise() {
     multiplier_ = noise_.multiplier();
     const double bound = sensitivity();
     noise_std_ = gradient_multiplier() * bound;
-    if (!(std::isfinite(bound) && bound > 0))
-      throw invalid_argument(message("sensitivity: the clipper's bounds add up to ", bound,
-                                     "; give bounds whose squares neither vanish nor overflow"));
-    using added_to = std::conditional_t<std::floating_point<sum_type>, sum_type, double>;
-    const double in_units = noise_std_ / contributions_.accumulator().unit();
-    if (multiplier_ > 0 && !std::isnormal(static_cast<added_to>(in_units)))
-      throw invalid_argument(message("noise_multiplier ", multiplier_, " times sensitivity ", bound,
-                                     " is a standard deviation that the accumulator's type cannot hold; use other "
-                                     "bounds or double"));
-    if constexpr (requires { noise_.require_std(bound); })
-      if (noise_std_ > 0) noise_.require_std(in_units);
+    dpopt::detail::require_usable_noise<sum_type>(noise_, multiplier_, bound, noise_std_, contributions_.accumulator().unit());
   }
 
   void require_same_noise() const {
@@ -383,32 +332,15 @@ private:
     throw state_error("the noise multiplier changed between begin() and step(); change it between steps");
   }
 
-  [[nodiscard]] bool noise_is_reproducible() const {
-    if constexpr (requires { noise_.reproducible(); }) return noise_.reproducible();
-    else return false;
-  }
-
   void charge(double rate) { accountant_.record({multiplier_, rate, 1, options_.relation, noise_kind_of<noise_type>}); }
 
   void require_communicator() const {
     if (broken_) throw communication_error("the communicator failed in an earlier step; make a new optimizer");
   }
 
-  /// Draws the last number that this step will need and throws it away, so that an exhausted stream is an error of all
-  /// ranks before the first parameter is written.
-  void probe_noise() {
-    isize largest = 0;
-    for (const auto& p : parameters_) largest = std::max(largest, p.size());
-    std::conditional_t<NoiseMechanism<noise_type, double>, double, sum_type> number{};
-    if (largest > 0 && multiplier_ > 0)
-      noise_.add({purpose::gradient, 0, steps_, static_cast<std::uint32_t>(parameters_.count() - 1),
-                  static_cast<std::uint64_t>(largest - 1)},
-                 1.0, &number, 1);
-  }
-
   /// COLLECTIVE, on the host. Every rank returns, or every rank throws with the sums dropped.
   void exchange_status(bool summed) {
-    const std::string base = ranks() > 1 ? text_of(base_) : std::string();
+    const std::string base = ranks() > 1 ? dpopt::detail::policy_text(base_) : std::string();
     const step_declaration mine{steps_, last_iterations_, state_.sampling_rate(), multiplier_, noise_std_, base};
     const bool charged = !failure_;
     control_.declare(!charged, charged ? mine.digest() : 0.0, state_.empty() ? 0.0 : state_.sampling_rate());
@@ -429,10 +361,7 @@ private:
     }
     if (!control_.any_failed())
       failure_.record([&] {
-        throw state_error(message("ranks differ in what they declared for step ", mine.step, "; this one has ",
-                                  mine.iterations, " logical batches, sampling rate ", mine.sampling_rate,
-                                  ", noise multiplier ", mine.noise_multiplier, ", noise std ", mine.noise_std,
-                                  ", base optimizer ", mine.base));
+        throw state_error(mine.difference());
       });
     ++steps_;
     abandon_sums();

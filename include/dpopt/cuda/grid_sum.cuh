@@ -57,4 +57,12 @@ __global__ void add_grid_sum(View view, isize batch, isize size, const double* f
   return batch == 0 ? launch_shape{0, 256} : cover(size * grid_sum_parts(batch, size));
 }
 
+/// Puts add_grid_sum on the stream.
+template <class Work, class View>
+void launch_grid_sum(Work& on, const View& view, isize batch, isize size, const double* factors, double per_unit,
+                     double limit, std::int64_t* sums) {
+  on.launch("add_grid_sum", grid_sum_shape(batch, size), &add_grid_sum<View>, view, batch, size, factors, per_unit,
+            limit, grid_sum_parts(batch, size), sums);
+}
+
 } // namespace dpopt::cuda

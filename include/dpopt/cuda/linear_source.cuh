@@ -68,8 +68,7 @@ struct linear_weight {
   }
   template <class D>
   void add_grid_sum(device_work<D>& on, const double* factors, grid_scale grid, std::int64_t* out) const {
-    on.launch("add_grid_sum", grid_sum_shape(samples_, size()), &cuda::add_grid_sum<outer_view<U>>, view(), samples_,
-              size(), factors, grid.per_unit, grid.limit, grid_sum_parts(samples_, size()), out);
+    launch_grid_sum(on, view(), samples_, size(), factors, grid.per_unit, grid.limit, out);
   }
 
 private:
@@ -121,8 +120,7 @@ struct linear_sequence {
   }
   template <class D>
   void add_grid_sum(device_work<D>& on, const double* factors, grid_scale grid, std::int64_t* out) const {
-    on.launch("add_grid_sum", grid_sum_shape(samples_, size()), &cuda::add_grid_sum<sequence_view<U>>, view(), samples_,
-              size(), factors, grid.per_unit, grid.limit, grid_sum_parts(samples_, size()), out);
+    launch_grid_sum(on, view(), samples_, size(), factors, grid.per_unit, grid.limit, out);
   }
 
 private:

@@ -4,6 +4,7 @@
 /// The one short message of doubles a step: did a rank fail, and did all ranks declare the same step?
 #pragma once
 
+#include "dpopt/core/error.hpp"
 #include "dpopt/core/types.hpp"
 #include "dpopt/parameters/fingerprint.hpp"
 
@@ -11,6 +12,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -31,6 +33,13 @@ struct step_declaration {
     fingerprint f;
     f.add(step).add(iterations).add(sampling_rate).add(noise_multiplier).add(noise_std).add(base);
     return static_cast<double>(f.value() >> 44);
+  }
+
+  /// The error when ranks are not alike: this rank's side of it.
+  [[nodiscard]] std::string difference() const {
+    return message("ranks differ in what they declared for step ", step, "; this one has ", iterations,
+                   " logical batches, sampling rate ", sampling_rate, ", noise multiplier ", noise_multiplier,
+                   ", noise std ", noise_std, ", base optimizer ", base);
   }
 };
 

@@ -16,12 +16,13 @@
 #include "dpopt/dp_optimizer/base_adaptor.hpp"
 #include "dpopt/dp_optimizer/batch_state.hpp"
 #include "dpopt/dp_optimizer/composition.hpp"
+#include "dpopt/dp_optimizer/configuration.hpp"
 #include "dpopt/dp_optimizer/contributions.hpp"
 #include "dpopt/dp_optimizer/control_message.hpp"
 #include "dpopt/dp_optimizer/release.hpp"
 #include "dpopt/dp_optimizer/roles.hpp"
 #include "dpopt/dp_optimizer/schedule.hpp"
-#include "dpopt/noise/keyed_digest.hpp"
+#include "dpopt/dp_optimizer/step_noise.hpp"
 #include "dpopt/noise/placement.hpp"
 #include "dpopt/parameters/fingerprint.hpp"
 #include "dpopt/parameters/ownership.hpp"
@@ -34,17 +35,13 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
-#include <iomanip>
 #include <limits>
 #include <optional>
 #include <random>
 #include <span>
-#include <sstream>
 #include <string>
-#include <string_view>
 #include <tuple>
 #include <type_traits>
-#include <typeinfo>
 #include <utility>
 #include <vector>
 
@@ -296,20 +293,13 @@ public:
   /// Upper bound on epsilon so far at the given delta.
   [[nodiscard]] double epsilon(double delta) const { return accountant_.epsilon(delta); }
   /// True when noise or sampling comes from a seed that the user knows: then no epsilon protects anyone from the user.
-  [[nodiscard]] bool reproducible() const { return noise_is_reproducible() || state_.reproducible_sampling(); }
+  [[nodiscard]] bool reproducible() const { return detail::is_reproducible(noise_) || state_.reproducible_sampling(); }
   /// The sentence to print: epsilon, delta, and a flag when the run is reproducible.
   [[nodiscard]] std::string privacy_statement(double delta) const {
-    std::ostringstream out; // four digits: epsilon is an upper bound, not a measurement
-    out << std::setprecision(4) << "epsilon " << epsilon(delta) << " at delta " << delta;
-    if (reproducible()) out << " (reproducible run: not a private release)";
-    return out.str();
+    return detail::privacy_text(epsilon(delta), delta, reproducible());
   }
   /// The effective configuration, without secrets.
-  [[nodiscard]] std::string describe() const {
-    std::string out;
-    for (const auto& f : configuration()) out += message(f.first, ": ", f.second, "\n");
-    return out;
-  }
+  [[nodiscard]] std::string describe() const { return detail::lines_of(configuration()); }
   /// The released gradient of parameter p after pre_step() or inside the step hook.
   /// @throw invalid_argument for an unknown p.
   [[nodiscard]] std::span<const T> released_gradient(isize p) {
@@ -329,7 +319,7 @@ public:
           return std::span(optimizer_state_[slot])
               .subspan(static_cast<std::size_t>(plan().offset(p)), parameters_[p].value.size());
         throw invalid_argument(
-            message("optimizer_slot: slot ", slot, " is not kept; ", text_of(base_), " has no use for it"));
+            message("optimizer_slot: slot ", slot, " is not kept; ", detail::policy_text(base_), " has no use for it"));
       }
     throw invalid_argument(message("optimizer_slot: parameter ", p, ", slot ", slot, " does not exist; there are ",
                                    parameters_.count(), " parameters with ", slots, " slots each"));
@@ -410,8 +400,7 @@ private:
     contributions_.bind(state_.parameters(), std::move(offsets));
     if constexpr (CorrelatedNoise<noise_type>) noise_.bind(sizes, std::ssize(contributions_.side()));
     start_step();
-    if constexpr (LearningClipper<clipper_type>) // refuse early
-      static_cast<void>(contributions_.clipper().gradient_multiplier(greatest_multiplier()));
+    detail::require_gradient_multiplier(noise_, contributions_.clipper()); // refuse early
     control_ = control_message(std::ssize(contributions_.side()));
     make_slots();
     posted_.reserve(static_cast<std::size_t>(plan().buckets().size()));
@@ -421,49 +410,23 @@ private:
   }
 
   /// The configuration as (name, value) texts: what describe() shows and what ranks compare. Names live for ever.
-  [[nodiscard]] std::vector<std::pair<std::string_view, std::string>> configuration() const {
-    std::string shapes;
-    for (const auto& p : parameters_) shapes += message(shapes.empty() ? "" : ", ", p.name, "[", p.size(), "]");
-    return {{"parameters", shapes},
+  [[nodiscard]] detail::configuration_texts configuration() const {
+    return {{"parameters", detail::shapes_text(parameters_)},
             {"master type", sizeof(T) == sizeof(float) ? "float" : "double"},
             {"clipper", contributions_.clipper().describe()},
             {"accumulator", contributions_.sum().describe()},
-            {"noise", message("multiplier ", noise_.multiplier(), noise_is_reproducible() ? ", user's seed" : "", ", ",
-                              text_of(noise_))},
-            {"placement", text_of(placement_)},
+            {"noise", detail::noise_text(noise_)},
+            {"placement", detail::policy_text(placement_)},
             {"scaling", scaling_.describe()},
-            {"base optimizer", text_of(base_)},
-            {"accountant", text_of(accountant_)},
+            {"base optimizer", detail::policy_text(base_)},
+            {"accountant", detail::policy_text(accountant_)},
             {"schedule", schedule_type::deferred ? "at_step" : "as_ready"},
             {"neighbouring", std::string(name_of(options_.relation))},
             {"bucket_elements", message(options_.bucket_elements)}};
   }
 
-  template <class P>
-  [[nodiscard]] static std::string text_of(const P& policy) {
-    if constexpr (requires {
-                    { policy.describe() } -> std::convertible_to<std::string>;
-                  })
-      return policy.describe();
-    else return typeid(P).name();
-  }
-
   [[nodiscard]] std::vector<fingerprint_field> fingerprints() {
-    std::vector<fingerprint_field> out;
-    for (const auto& [name, text] : configuration()) {
-      fingerprint digest;
-      digest.add(text);
-      out.push_back({name, digest.value()});
-    }
-    fingerprint seed; // compared only when the user gave it on every rank
-    if constexpr (SharesSecret<noise_type>) {
-      seed.add(noise_is_reproducible() ? 1 : 0);
-      if (noise_is_reproducible()) {
-        noise_.draw_secret(); // takes the user's seed, which must be the same on all ranks
-        seed.add(keyed_digest(noise_.secret()));
-      }
-    }
-    out.push_back({"generator seed", seed.value()});
+    std::vector<fingerprint_field> out = detail::fields_of(configuration(), noise_);
     fingerprint values; // replicated training starts from the same numbers everywhere
     if (communicator_.size() > 1)
       for (const auto& p : parameters_)
@@ -554,22 +517,11 @@ private:
   }
 
   /// Tells policies with a schedule how many steps were released.
-  void start_step() {
-    if constexpr (FollowsSteps<noise_type>) noise_.start_step(releases_);
-    if constexpr (FollowsSteps<clipper_type>) contributions_.clipper().start_step(releases_);
-  }
-
-  /// The noise multiplier's bound over all steps.
-  [[nodiscard]] double greatest_multiplier() const {
-    if constexpr (requires { noise_.greatest_multiplier(); }) return noise_.greatest_multiplier();
-    else return noise_.multiplier();
-  }
+  void start_step() { detail::start_schedules(noise_, contributions_.clipper(), releases_); }
 
   /// What the gradients get of the noise multiplier that the accountant is told.
   [[nodiscard]] double gradient_multiplier() const {
-    if constexpr (LearningClipper<clipper_type>)
-      return contributions_.clipper().gradient_multiplier(noise_.multiplier());
-    else return noise_.multiplier();
+    return detail::gradient_multiplier(noise_, contributions_.clipper());
   }
 
   /// Fixes the noise of the step that begins now, before a bucket can leave with it.
@@ -578,17 +530,7 @@ private:
     multiplier_ = noise_.multiplier();
     const double bound = sensitivity();
     noise_std_ = gradient_multiplier() * bound;
-    if (!(std::isfinite(bound) && bound > 0))
-      throw invalid_argument(message("sensitivity: the clipper's bounds add up to ", bound,
-                                     "; give bounds whose squares "
-                                     "neither vanish nor overflow"));
-    using added_to = std::conditional_t<std::floating_point<sum_type>, sum_type, double>;
-    if (multiplier_ > 0 && !std::isnormal(static_cast<added_to>(noise_std_ / contributions_.sum().unit())))
-      throw invalid_argument(message("noise_multiplier ", multiplier_, " times sensitivity ", bound,
-                                     " is a standard "
-                                     "deviation that the accumulator's type cannot hold; use other bounds or double"));
-    if constexpr (requires { noise_.require_std(bound); })
-      if (noise_std_ > 0) noise_.require_std(noise_std_ / contributions_.sum().unit());
+    detail::require_usable_noise<sum_type>(noise_, multiplier_, bound, noise_std_, contributions_.sum().unit());
   }
 
   /// @throw state_error when somebody changed the noise while samples were accumulating.
@@ -596,11 +538,6 @@ private:
     if (state_.empty() || (noise_.multiplier() == multiplier_ && gradient_multiplier() * sensitivity() == noise_std_))
       return;
     throw state_error("the noise multiplier changed between begin() and step(); change it between steps");
-  }
-
-  [[nodiscard]] bool noise_is_reproducible() const {
-    if constexpr (requires { noise_.reproducible(); }) return noise_.reproducible();
-    else return false;
   }
 
   /// Tells the accountant, before anything is released. Correlated noise is one mechanism over the whole run: it is
@@ -650,19 +587,14 @@ private:
     if constexpr (CorrelatedNoise<noise_type>) {
       noise_.require_row(steps_);
     } else if constexpr (AddressableNoise<noise_type>) {
-      isize largest = 0;
-      for (const auto& p : parameters_) largest = std::max(largest, p.size());
-      std::conditional_t<NoiseMechanism<noise_type, double>, double, sum_type> number{};
-      if (largest > 0 && multiplier_ > 0)
-        noise_.add({purpose::gradient, 0, steps_, static_cast<std::uint32_t>(parameters_.count() - 1),
-                    static_cast<std::uint64_t>(largest - 1)},
-                   1.0, &number, 1);
+      if (multiplier_ > 0) detail::probe_stream<sum_type>(noise_, parameters_, steps_);
     }
   }
 
   /// COLLECTIVE. Every rank returns, or every rank throws with the sums dropped.
   void exchange_status() {
-    const std::string base = communicator_.size() > 1 ? text_of(base_) : std::string(); // learning rates may change
+    const std::string base =
+        communicator_.size() > 1 ? detail::policy_text(base_) : std::string(); // learning rates may change
     const step_declaration mine{steps_, last_iterations_, state_.sampling_rate(), multiplier_, noise_std_, base};
     std::ranges::copy(contributions_.side(), control_.side().begin());
     failure_.record([&] { add_side_noise(placement_.before(communicator_.rank(), communicator_.size())); });
@@ -681,13 +613,7 @@ private:
       failure second;                             // of which nobody hears: the step's own comes first
       second.record([&] { charge(control_.agreed_rate()); });
     }
-    if (!control_.any_failed())
-      failure_.record([&] {
-        throw state_error(message("ranks differ in what they declared for step ", mine.step, "; this one has ",
-                                  mine.iterations, " logical batches, sampling rate ", mine.sampling_rate,
-                                  ", noise multiplier ", mine.noise_multiplier, ", noise std ", mine.noise_std,
-                                  ", base optimizer ", mine.base));
-      });
+    if (!control_.any_failed()) failure_.record([&] { throw state_error(mine.difference()); });
     ++steps_; // noise placed before the reduction has been seen by other ranks
     abandon_sums();
     failure_.raise_together(communicator_);

@@ -57,6 +57,13 @@ struct embedding {
   }
 
   [[nodiscard]] std::string problem() const {
+    if (std::string text = layout_problem(); !text.empty()) return text;
+    return detail::token_problem("embedding", samples_, positions, vocabulary, padding_index,
+                                 [this](isize i, isize t) { return token(i, t); });
+  }
+
+  /// problem() of the extents and strides alone: it reads neither tokens nor gradients.
+  [[nodiscard]] std::string layout_problem() const {
     constexpr isize most = std::numeric_limits<std::int32_t>::max();
     if (samples_ < 0 || positions < 0 || dimension < 0)
       return "embedding: a negative number of samples, positions or dimensions; give 0 or more";
@@ -66,9 +73,7 @@ struct embedding {
     const bool apart = detail::samples_apart({samples_, gradient_sample_stride},
                                              std::array{detail::dimension_extent{positions, gradient_position_stride},
                                                         detail::dimension_extent{dimension, 1}});
-    if (!apart) return detail::overlap_problem("embedding", "the gradient strides let");
-    return detail::token_problem("embedding", samples_, positions, vocabulary, padding_index,
-                                 [this](isize i, isize t) { return token(i, t); });
+    return apart ? std::string() : detail::overlap_problem("embedding", "the gradient strides let");
   }
 
   void add_squared_norms(samples range, double* squared_norms, workspace& scratch) const {
