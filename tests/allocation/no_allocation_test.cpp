@@ -1,6 +1,6 @@
 // SPDX-FileCopyrightText: The dpopt authors
 // SPDX-License-Identifier: Apache-2.0
-// A program of its own, because it replaces operator new.
+// compiled alone: it replaces operator new.
 #include "dpopt/clipping/flat.hpp"
 #include "dpopt/clipping/per_layer.hpp"
 #include "dpopt/dp_optimizer/dp_optimizer.hpp"

@@ -1,5 +1,6 @@
 // SPDX-FileCopyrightText: The dpopt authors
 // SPDX-License-Identifier: Apache-2.0
+// compiled alone: it adds to the library's namespace.
 // Every recorded run of Opacus, end to end on the recording device: per layer and flat, float and double, one to three
 // ranks, each of torch's optimizers inside the fused kernel.
 #include "support/device_ranks.hpp"

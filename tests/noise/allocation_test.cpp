@@ -1,5 +1,6 @@
 // SPDX-FileCopyrightText: The dpopt authors
 // SPDX-License-Identifier: Apache-2.0
+// compiled alone: it replaces operator new.
 #include "dpopt/noise/counter_gaussian.hpp"
 
 #include "support/catch.hpp"
