@@ -133,6 +133,14 @@ TEST_CASE("no step after the first allocates, and scratch memory may be the user
   CHECK_THROWS_WITH(
       given.use_workspace(std::span(memory).first(100)),
       message("use_workspace: 100 bytes were given, the steps so far needed ", needed, "; give that many"));
+
+  layer third;
+  auto short_of = make(third);
+  short_of.use_workspace(std::span(memory).first(100)); // nobody knows the need yet
+  CHECK(allocations_after_the_first_step(short_of, third, third.factored()) > 0);
+  CHECK(short_of.workspace_bytes() == needed); // more than was given, which says why
+  CHECK(third.w == l.w);
+
   given.use_workspace({});
   step(given, other, other.factored());
   step(opt, l, l.factored());

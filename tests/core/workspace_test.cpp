@@ -7,6 +7,8 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <limits>
+#include <new>
 #include <span>
 #include <utility>
 #include <vector>
@@ -117,6 +119,39 @@ TEST_CASE("bytes() is the most in use at a time, and memory of that size is enou
   CHECK(small.bytes() == needed);
   const workspace::scope scope(small);
   CHECK(reinterpret_cast<const std::byte*>(small.take<double>(100)) < memory.data() + 64);
+}
+
+TEST_CASE("the block grows for what only an inner scope needed, once the outer one has ended") {
+  workspace w;
+  { // a block that holds the outer scope's array and not the inner one's
+    const workspace::scope scope(w);
+    static_cast<void>(w.take<double>(8));
+  }
+  const auto step = [&w] {
+    const workspace::scope outer(w);
+    const double* const first = w.take<double>(8);
+    const workspace::scope inner(w);
+    return std::pair{reinterpret_cast<std::uintptr_t>(first), reinterpret_cast<std::uintptr_t>(w.take<double>(1000))};
+  };
+  static_cast<void>(step());
+  const auto [outer, inner] = step();
+  CHECK(inner == outer + 64); // one behind the other: in the block, and not from the heap again
+}
+
+TEST_CASE("an array that there is no memory for leaves the workspace as it was") {
+  workspace w;
+  { // a block with room for what is taken below
+    const workspace::scope scope(w);
+    static_cast<void>(w.take<double>(16));
+  }
+  const isize needed = w.bytes();
+  for (const isize n : {isize{-1}, isize{1} << 60, std::numeric_limits<isize>::max()}) {
+    const workspace::scope scope(w);
+    CHECK_THROWS_AS(w.take<double>(n), std::bad_alloc);
+    CHECK(w.bytes() == needed);
+    const auto first = reinterpret_cast<std::uintptr_t>(w.take<double>(4));
+    CHECK(reinterpret_cast<std::uintptr_t>(w.take<double>(4)) == first + 64);
+  }
 }
 
 TEST_CASE("an array of no elements can be taken") {

@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <limits>
 #include <memory>
 #include <new>
 #include <span>
@@ -25,9 +26,9 @@ public:
 
   explicit workspace(std::span<std::byte> memory) { use(memory); }
 
-  /// From now on the block is `memory`, which never grows: what does not fit comes from the heap, each time. It must
-  /// outlive this object or the next use() and serve nothing else. Only while nothing is taken. Empty: a block of its
-  /// own again.
+  /// From now on the block is `memory`, which never grows: what does not fit comes from the heap, each time, and then
+  /// bytes() is more than memory.size(). It must outlive this object or the next use() and serve nothing else. Only
+  /// while nothing is taken. Empty: a block of its own again.
   void use(std::span<std::byte> memory) noexcept {
     own_.reset();
     block_ = {};
@@ -46,18 +47,24 @@ public:
   }
 
   /// Takes room for n values of the trivial type U. @complexity O(1) after warm-up.
+  /// @throw std::bad_alloc when there is no memory, or n is negative or beyond any; nothing is taken then.
   template <class U>
   [[nodiscard]] U* take(isize n) {
     static_assert(alignof(U) <= alignment);
+    constexpr isize most = (std::numeric_limits<isize>::max() - alignment) / sizeof(U);
+    if (n < 0 || n > most) throw std::bad_alloc(); // a size that overflowed would be an array that is too short
     const auto bytes = (static_cast<std::size_t>(n) * sizeof(U) + alignment - 1) / alignment * alignment;
+    std::byte* at = nullptr;
+    if (bytes <= block_.size() - used_) {
+      at = block_.data() + used_;
+      used_ += bytes;
+    } else {
+      beyond_.push_back(allocate(bytes));
+      at = beyond_.back().get();
+    }
     live_ += bytes;
     peak_ = std::max(peak_, live_);
-    if (bytes <= block_.size() - used_) {
-      used_ += bytes;
-      return reinterpret_cast<U*>(block_.data() + (used_ - bytes));
-    }
-    beyond_.push_back(allocate(bytes));
-    return reinterpret_cast<U*>(beyond_.back().get());
+    return reinterpret_cast<U*>(at);
   }
 
   /// Gives back on destruction whatever was taken since construction.
@@ -69,9 +76,8 @@ public:
     ~scope() {
       workspace_.used_ = used_;
       workspace_.live_ = live_;
-      if (workspace_.beyond_.size() == beyond_) return;
       while (workspace_.beyond_.size() > beyond_) workspace_.beyond_.pop_back();
-      if (live_ == 0) workspace_.grow();
+      if (live_ == 0 && workspace_.peak_ > workspace_.block_.size()) workspace_.grow(); // also for inner scopes' needs
     }
 
   private:

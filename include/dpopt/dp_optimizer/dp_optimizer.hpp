@@ -261,9 +261,11 @@ public:
     for (const auto& p : parameters_) std::fill(p.gradient.begin(), p.gradient.end(), T(0));
   }
 
-  /// From now on scratch memory is the user's, which outlives this optimizer and serves nothing else meanwhile; nothing
-  /// comes from the heap as long as it suffices. At any time, on any rank. Empty: from the heap again.
-  /// @throw invalid_argument when it is less than workspace_bytes(), with nothing changed.
+  /// From now on scratch memory is the user's, which outlives this optimizer and serves nothing else meanwhile. At any
+  /// time, on any rank. Empty: from the heap again. Nothing comes from the heap while workspace_bytes() is at most what
+  /// was given. Before the first step nobody knows the need: what does not fit then comes from the heap, since a step
+  /// that failed for it would cost privacy, and workspace_bytes() tells.
+  /// @throw invalid_argument when it is less than workspace_bytes() so far, with nothing changed.
   void use_workspace(std::span<std::byte> memory) {
     if (!memory.empty() && std::ssize(memory) < workspace_bytes())
       throw invalid_argument(message("use_workspace: ", memory.size(), " bytes were given, the steps so far needed ",
