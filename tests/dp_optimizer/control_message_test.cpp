@@ -55,6 +55,24 @@ TEST_CASE("one rank that differs in anything is seen among any number of ranks")
     }
 }
 
+TEST_CASE("the least difference is seen among the most ranks, and the largest digests of so many are alike") {
+  const double most = step_declaration::digest_limit - 1;
+  const auto numbers = [](double ranks, double others, double one) { // what the sum over ranks leaves
+    control_message m;
+    m.data()[1] = (ranks - 1) * others + one;
+    m.data()[2] = (ranks - 1) * others * others + one * one;
+    return m;
+  };
+  for (const int ranks : {2, 89, 91, 100, 1000, 8193, 131071, step_declaration::most_ranks}) {
+    for (const double d : {0.0, 1.0, 2.0, most / 3, most - 1, most}) CHECK(numbers(ranks, d, d).all_alike(ranks));
+    for (const double d : {0.0, 1.0, std::floor(most / 3), most - 1}) {
+      CHECK_FALSE(numbers(ranks, d, d + 1).all_alike(ranks));
+      CHECK_FALSE(numbers(ranks, d + 1, d).all_alike(ranks));
+    }
+    CHECK_FALSE(numbers(ranks, 0, most).all_alike(ranks));
+  }
+}
+
 TEST_CASE("one failed rank is seen by all") {
   std::vector<control_message> all(4, declared(false, usual.digest()));
   all.push_back(declared(true, 0.0));
@@ -84,11 +102,12 @@ TEST_CASE("the clipper's side scalars ride along, and a new declaration leaves t
   CHECK(control_message().size() == 5);
 }
 
-TEST_CASE("a digest is a whole number of 20 bits, so that its square is exact") {
+TEST_CASE("a digest is a whole number below its limit, so that squares and their sums are exact") {
   for (std::uint64_t step = 0; step < 1000; ++step) {
     const double d = step_declaration{.step = step}.digest();
     REQUIRE(d >= 0);
-    REQUIRE(d < 0x1p20);
+    REQUIRE(d < step_declaration::digest_limit);
     REQUIRE(d == std::floor(d));
   }
+  CHECK(step_declaration::digest_limit * step_declaration::digest_limit * step_declaration::most_ranks <= 0x1p53);
 }

@@ -9,6 +9,7 @@
 #include "dpopt/parameters/fingerprint.hpp"
 
 #include <algorithm>
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -27,12 +28,14 @@ struct step_declaration {
   double noise_std = 0;
   std::string_view base = {}; ///< the base optimizer with its options
 
-  /// 20 bits, so that squares and their sums over 8192 ranks are exact in double. A difference goes unseen once in a
-  /// million steps: this guards against programming errors, not against an adversary.
+  static constexpr double digest_limit = 0x1p18; ///< digests are whole numbers below it
+  static constexpr int most_ranks = 1 << 17;     ///< over which squares of digests add up exactly in double
+
+  /// A difference goes unseen once in 2^18 steps: this guards against programming errors, not against an adversary.
   [[nodiscard]] double digest() const {
     fingerprint f;
     f.add(step).add(iterations).add(sampling_rate).add(noise_multiplier).add(noise_std).add(base);
-    return static_cast<double>(f.value() >> 44);
+    return static_cast<double>(f.value() >> 46);
   }
 
   /// The error when ranks are not alike: this rank's side of it.
@@ -64,8 +67,16 @@ public:
 
   /// After the sum: whether any rank failed.
   [[nodiscard]] bool any_failed() const noexcept { return numbers_[0] > 0; }
-  /// After the sum: W sum(d^2) = (sum d)^2 holds exactly if all d are equal (Cauchy-Schwarz).
-  [[nodiscard]] bool all_alike(int ranks) const noexcept { return numbers_[2] * ranks == numbers_[1] * numbers_[1]; }
+  /// After the sum: whether all W ranks declared the same digest; exact up to step_declaration::most_ranks.
+  ///
+  /// With S the sum of the digests d, Q that of their squares and m = S / W the mean, Q - m S is the sum of (d - m)^2:
+  /// 0 if and only if all are m. Digests are whole, so a mean that is not says that they differ. Nothing is rounded:
+  /// d < 2^18 and W <= 2^17 keep S below 2^35, and Q as well as m S, for a whole m, below 2^53. A mean that is not
+  /// whole is 1 / W >= 2^-17 or more away from whole numbers and below 2^18, so its quotient in double is not whole.
+  [[nodiscard]] bool all_alike(int ranks) const noexcept {
+    const double mean = numbers_[1] / ranks;
+    return mean == std::floor(mean) && numbers_[2] == mean * numbers_[1];
+  }
 
   /// After the sum: the sampling rate that the ranks with batches declared; 0 when none had any.
   [[nodiscard]] double agreed_rate() const noexcept {
