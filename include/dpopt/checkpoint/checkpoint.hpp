@@ -191,6 +191,13 @@ struct checkpoint_access {
     static_assert(SharesSecret<noise_type>,
                   "dpopt: this noise mechanism has no secret that a resumed run could renew, so it might repeat its "
                   "numbers; use counter_gaussian or secure_gaussian.");
+    using accountant_type = typename Opt::accountant_type;
+    static_assert(RecallsEvents<accountant_type> || std::is_empty_v<accountant_type>, // no state: nothing to forget
+                  "dpopt: this accountant cannot tell what it was told, so a resumed run would forget what was spent; "
+                  "give it history() (RecallsEvents in accounting/accountant.hpp) or use rdp_accountant.");
+    static_assert(!LearningClipper<typename Opt::clipper_type> || RestorableClipper<typename Opt::clipper_type>,
+                  "dpopt: this clipper learns but cannot tell what it learned, so a resumed run would start from its "
+                  "first bounds; give it state() and restore() (RestorableClipper in clipping/clipper.hpp).");
     auto& ranks = opt.communicator_;
     failure trouble;
     trouble.record([&] {

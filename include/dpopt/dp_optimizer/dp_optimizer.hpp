@@ -363,9 +363,13 @@ private:
         communicator_(take_policy<communicator_type>(given.policies)), noise_(take_policy<noise_type>(given.policies)),
         placement_(take_policy<placement_type>(given.policies)), scaling_(take_policy<scaling_type>(given.policies)),
         base_(take_policy<base_type>(given.policies)), accountant_(take_policy<accountant_type>(given.policies)) {
-    failure_.record([&] { prepare(); });
+    std::vector<fingerprint_field> fields;
+    failure_.record([&] {
+      prepare();
+      fields = fingerprints(); // policies put themselves in words, and may fail at it
+    });
     failure_.raise_together(communicator_);
-    require_equal(communicator_, fingerprints());
+    require_equal(communicator_, fields);
     if constexpr (SharesSecret<noise_type>) share_secret(communicator_, noise_);
     if constexpr (KeepsLedger<accountant_type>) open_ledger();
   }
@@ -429,6 +433,10 @@ private:
 
   [[nodiscard]] std::vector<fingerprint_field> fingerprints() {
     std::vector<fingerprint_field> out = detail::fields_of(configuration(), noise_);
+    fingerprint lengths; // what follows from the configuration, unless a policy of the user's says less than it does
+    lengths.add(control_.size());
+    for (const bucket& b : plan().buckets()) lengths.add(b.size);
+    out.push_back({"lengths of messages", lengths.value()});
     fingerprint values; // replicated training starts from the same numbers everywhere
     if (communicator_.size() > 1)
       for (const auto& p : parameters_)
@@ -488,8 +496,12 @@ private:
     divisor_ = scaling_.divisor(std::max<isize>(1, last_iterations_), communicator_.size());
     failure_.record([&] { make_slots(); });
     failure_.record([&] { probe_noise(); });
-    failure_.record([&] { charge(state_.sampling_rate()); });
-    exchange_status();
+    bool charged = false;
+    failure_.record([&] {
+      charge(state_.sampling_rate());
+      charged = true;
+    });
+    exchange_status(charged);
     noise_step_ = steps_++; // the numbers of this step are never drawn again, whatever happens now
     ++releases_;
     phase_ = phase::reduced;
@@ -594,15 +606,17 @@ private:
   }
 
   /// COLLECTIVE. Every rank returns, or every rank throws with the sums dropped.
-  void exchange_status() {
-    const std::string base =
-        communicator_.size() > 1 ? detail::policy_text(base_) : std::string(); // learning rates may change
-    const step_declaration mine{steps_, last_iterations_, state_.sampling_rate(), multiplier_, noise_std_, base};
+  void exchange_status(bool charged) {
+    std::string base; // learning rates may change
     std::ranges::copy(contributions_.side(), control_.side().begin());
-    failure_.record([&] { add_side_noise(placement_.before(communicator_.rank(), communicator_.size())); });
-    const bool charged = !failure_;
+    failure_.record([&] {
+      if (communicator_.size() > 1) base = detail::policy_text(base_);
+      add_side_noise(placement_.before(communicator_.rank(), communicator_.size()));
+    });
+    const step_declaration mine{steps_, last_iterations_, state_.sampling_rate(), multiplier_, noise_std_, base};
     if (failure_ && placement_type::before_reduction) spoil(control_.side());
-    control_.declare(!charged, charged ? mine.digest() : 0.0, state_.empty() ? 0.0 : state_.sampling_rate());
+    const bool failed = static_cast<bool>(failure_);
+    control_.declare(failed, failed ? 0.0 : mine.digest(), state_.empty() ? 0.0 : state_.sampling_rate());
     or_break([&] {
       auto request = communicator_.start_sum(control_.data(), control_.size());
       communicator_.wait(request);
