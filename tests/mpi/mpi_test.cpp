@@ -58,6 +58,19 @@ TEST_CASE("two communicators do not meet") {
   CHECK(y == 10 * a.size());
 }
 
+TEST_CASE("ranks that cut their messages differently are told so, all of them") {
+  int rank = 0;
+  int size = 0;
+  MPI_Comm_rank(MPI_COMM_WORLD, &rank);
+  MPI_Comm_size(MPI_COMM_WORLD, &size);
+  const auto make = [&] { mpi(MPI_COMM_WORLD, rank == size - 1 ? 999 : 1000); };
+  if (size == 1) CHECK_NOTHROW(make());
+  else
+    CHECK_THROWS_WITH(make(), "communicator: largest_call is 999 on one rank and 1000 on another; give all ranks "
+                              "the same");
+  CHECK(mpi(MPI_COMM_WORLD).size() == size); // and the next one works
+}
+
 TEST_CASE("a communicator of one rank works") {
   double x = 0.1;
   mpi self(MPI_COMM_SELF);

@@ -8,7 +8,8 @@
 /// algorithm that MPI picks. For bits independent of both, reduce integers.
 ///
 /// Failures: every call is checked. What one rank throws, the others do not see, so use dpopt::agree and
-/// mpi_environment. Ranks that post different lengths are not detected by MPI; `threads` detects them.
+/// mpi_environment. Ranks that post different lengths are not detected by MPI; `threads` detects them. dp_optimizer
+/// compares its lengths at construction, and they stay as they are.
 #pragma once
 
 #include "dpopt/communication/communicator.hpp"
@@ -79,7 +80,8 @@ public:
   /// @param parent       An intra-communicator; an error of the duplication itself goes to its error handler.
   /// @param largest_call Most numbers or bytes in one MPI call, from 1 to INT_MAX (clamped); alike on all ranks.
   /// @throw communication_error If MPI is not running or fails.
-  /// @throw invalid_argument If parent is MPI_COMM_NULL or an inter-communicator.
+  /// @throw invalid_argument If parent is MPI_COMM_NULL or an inter-communicator; on all ranks, if largest_call differs
+  ///   between them: their calls would not meet.
   explicit mpi(MPI_Comm parent, isize largest_call = std::numeric_limits<int>::max())
       : largest_call_(std::clamp(largest_call, isize{1}, isize{std::numeric_limits<int>::max()})) {
     if (!detail::mpi_is_running())
@@ -93,6 +95,11 @@ public:
     detail::check_mpi(MPI_Comm_set_errhandler(own_.handle, MPI_ERRORS_RETURN), "MPI_Comm_set_errhandler");
     detail::check_mpi(MPI_Comm_rank(own_.handle, &rank_), "MPI_Comm_rank");
     detail::check_mpi(MPI_Comm_size(own_.handle, &size_), "MPI_Comm_size");
+    std::int64_t extremes[] = {largest_call_, -largest_call_};
+    detail::check_mpi(MPI_Allreduce(MPI_IN_PLACE, extremes, 2, MPI_INT64_T, MPI_MIN, own_.handle), "MPI_Allreduce");
+    if (extremes[0] != -extremes[1])
+      throw invalid_argument(message("communicator: largest_call is ", extremes[0], " on one rank and ", -extremes[1],
+                                     " on another; give all ranks the same"));
   }
 
   [[nodiscard]] int rank() const noexcept { return rank_; }
