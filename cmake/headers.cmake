@@ -54,6 +54,7 @@ set(dpopt_core_headers
     dpopt/core/batch_size.hpp
     dpopt/core/entropy.hpp
     dpopt/core/error.hpp
+    dpopt/core/own_process.hpp
     dpopt/core/parallel.hpp
     dpopt/core/platform.hpp
     dpopt/core/portable_functions.hpp

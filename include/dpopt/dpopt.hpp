@@ -7,13 +7,14 @@
 #pragma once
 
 // What everything uses.
-#include "dpopt/core/batch_size.hpp" // defines: batch_size, per_rank, across_ranks
-#include "dpopt/core/entropy.hpp"    // defines: EntropySource, system_entropy
-#include "dpopt/core/error.hpp"      // defines: error, invalid_argument, state_error, rank_error, ...
-#include "dpopt/core/parallel.hpp"   // defines: parallel_pieces
-#include "dpopt/core/schedules.hpp"  // defines: exponential_decay, step_decay, cosine_decay, lambda_schedule
-#include "dpopt/core/types.hpp"      // defines: isize, samples, neighbouring, loss_reduction, roles
-#include "dpopt/core/workspace.hpp"  // defines: workspace
+#include "dpopt/core/batch_size.hpp"  // defines: batch_size, per_rank, across_ranks
+#include "dpopt/core/entropy.hpp"     // defines: EntropySource, system_entropy
+#include "dpopt/core/error.hpp"       // defines: error, invalid_argument, state_error, rank_error, ...
+#include "dpopt/core/own_process.hpp" // defines: own_process
+#include "dpopt/core/parallel.hpp"    // defines: parallel_pieces
+#include "dpopt/core/schedules.hpp"   // defines: exponential_decay, step_decay, cosine_decay, lambda_schedule
+#include "dpopt/core/types.hpp"       // defines: isize, samples, neighbouring, loss_reduction, roles
+#include "dpopt/core/workspace.hpp"   // defines: workspace
 
 // Where the model lives.
 #include "dpopt/parameters/fingerprint.hpp"    // defines: fingerprint

@@ -116,3 +116,9 @@ TEST_CASE("poisson: bad options are named, and ranks that differ all throw") {
     CHECK_THROWS_WITH(std::rethrow_exception(f), contains_text("sampling rate (rank 1 differs from rank 0)"));
   }
 }
+
+TEST_CASE("poisson: more records than there are random bits for is an error of all ranks, and not of the last one") {
+  const auto errors = run_ranks(2, [](threads comm) { poisson_sampler sampler(comm, isize{1} << 38, 1e-12); });
+  for (const auto& error : errors) CHECK_THAT(dpopt::test::error_text(error), contains_text("stream is exhausted"));
+  CHECK_NOTHROW(poisson_sampler(isize{1} << 37, 1e-12));
+}

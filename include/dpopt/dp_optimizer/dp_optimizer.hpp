@@ -12,6 +12,7 @@
 #include "dpopt/communication/shared_secret.hpp"
 #include "dpopt/communication/shared_values.hpp"
 #include "dpopt/core/error.hpp"
+#include "dpopt/core/own_process.hpp"
 #include "dpopt/core/schedules.hpp"
 #include "dpopt/dp_optimizer/base_adaptor.hpp"
 #include "dpopt/dp_optimizer/batch_state.hpp"
@@ -490,6 +491,7 @@ private:
     last_skipped_ = std::exchange(skip_next_, false);
     if (last_skipped_) return false;
     failure_.record([&] { state_.require_step(); });
+    failure_.record([&] { require_own_process(); });
     failure_.record([&] { require_same_noise(); });
     while (const auto k = progress_.rest()) post(*k);
     last_iterations_ = state_.accumulated_iterations();
@@ -541,10 +543,17 @@ private:
   /// Fixes the noise of the step that begins now, before a bucket can leave with it.
   /// @throw invalid_argument when the clipper's bounds and the multiplier give no usable standard deviation.
   void fix_noise() {
+    require_own_process();
     multiplier_ = noise_.multiplier();
     const double bound = sensitivity();
     noise_std_ = gradient_multiplier() * bound;
     detail::require_usable_noise<sum_type>(noise_, multiplier_, bound, noise_std_, contributions_.sum().unit());
+  }
+
+  /// @throw state_error in a forked child, which would repeat its parent's noise. With a user's seed nothing is private
+  /// anyway.
+  void require_own_process() const {
+    if (!detail::is_reproducible(noise_)) process_.require("the optimizer");
   }
 
   /// @throw state_error when somebody changed the noise while samples were accumulating.
@@ -849,6 +858,7 @@ private:
 
   parameter_set<T> parameters_;
   ownership claim_;
+  own_process process_;
   batch_state state_;
   dp_options options_;
   contributions<clipper_type, accumulator_type> contributions_;

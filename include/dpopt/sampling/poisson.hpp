@@ -10,6 +10,7 @@
 #include "dpopt/communication/serial.hpp"
 #include "dpopt/communication/shared_secret.hpp"
 #include "dpopt/core/error.hpp"
+#include "dpopt/core/own_process.hpp"
 #include "dpopt/sampling/sampling_source.hpp"
 #include "dpopt/sampling/token.hpp"
 #include "dpopt/scaling/expected_batch.hpp"
@@ -36,7 +37,8 @@ template <SamplingSource Source = counter_bits>
 class poisson_sampler {
 public:
   /// COLLECTIVE. @param records of the whole data set. @param rate in (0, 1].
-  /// @throw invalid_argument, or rank_error on all ranks, for a bad option or ranks that differ.
+  /// @throw invalid_argument, or rank_error on all ranks, for a bad option or ranks that differ; randomness_error for
+  ///   more records than the source has bits for.
   template <class C>
     requires Reduces<C, double>
   poisson_sampler(C& communicator, isize records, double rate, Source source = {})
@@ -49,6 +51,7 @@ public:
                             fingerprint_field{"sampling rate", fingerprint().add(rate_).value()}};
     require_equal(communicator, fields);
     share_secret(communicator, source_);
+    static_cast<void>(source_.bits(0, static_cast<std::uint64_t>(records_ - 1))); // throws on all ranks alike
   }
 
   /// For one process.
@@ -56,9 +59,9 @@ public:
       : poisson_sampler(own_serial(), records, rate, std::move(source)) {}
 
   /// Draws the next logical batch. Call it as often on every rank. @throw randomness_error when the stream is used up;
-  /// state_error as the source's start_draw(), if it has one.
+  /// state_error in a forked child, which would sample as its parent does, unless the seed is the user's.
   [[nodiscard]] sampled_batch next() {
-    if constexpr (requires { source_.start_draw(); }) source_.start_draw();
+    if (!reproducible()) process_.require("the sampler");
     sampled_batch out{{}, {sampling_scheme::poisson, rate_, draw_, source_.reproducible()}};
     // Rounded down, so that the true rate is never above the one that the accountant is told.
     const auto threshold = rate_ < 1 ? static_cast<std::uint64_t>(std::ldexp(rate_, 64)) : 0;
@@ -103,6 +106,7 @@ private:
   isize records_;
   double rate_;
   Source source_;
+  own_process process_;
   int rank_;
   int ranks_;
   std::uint64_t draw_ = 0;

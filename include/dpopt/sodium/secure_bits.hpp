@@ -30,14 +30,6 @@ struct secure_bits {
   [[nodiscard]] std::span<std::byte> secret() noexcept { return key_.bytes(); }
   [[nodiscard]] bool reproducible() const noexcept { return false; }
 
-  /// @throw state_error in a process that was forked since the key was filled: it would sample as its parent does. Once
-  /// a draw, since asking the system for each record takes longer than the record's bits.
-  void start_draw() const {
-    if (key_.forked())
-      throw state_error("a batch was drawn in a process that was forked after the sampler's key was shared: it would "
-                        "repeat the parent's sampling, so construct the sampler after fork()");
-  }
-
   /// Eight records share a block of the stream. @throw state_error before the key is shared.
   [[nodiscard]] std::uint64_t bits(std::uint64_t draw, std::uint64_t record) const {
     if (key_.empty()) throw state_error("secure_bits: no key was drawn or shared yet");

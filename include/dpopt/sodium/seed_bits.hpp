@@ -36,11 +36,6 @@ struct seed_bits {
   [[nodiscard]] std::span<std::byte> secret() noexcept { return secret_.bytes(); }
   [[nodiscard]] bool reproducible() const noexcept { return !secure_mode && generator_seed.has_value(); }
 
-  /// @throw state_error as secure_bits does.
-  void start_draw() const {
-    if (secure_mode) secure_bits{secret_}.start_draw();
-  }
-
   [[nodiscard]] std::uint64_t bits(std::uint64_t draw, std::uint64_t record) const {
     if (secure_mode) return secure_bits{secret_}.bits(draw, record);
     counter_bits source;
