@@ -10,6 +10,8 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <filesystem>
+#include <fstream>
 #include <span>
 #include <string>
 #include <vector>
@@ -40,6 +42,39 @@ TEST_CASE("A file is written whole, replaced whole, and errors name it") {
   CHECK_THROWS_WITH(put(file.path + "/inside", "x"), contains_text(file.path));
   CHECK_THROWS_WITH(read_file(file.path + ".none"), contains_text(".none"));
   CHECK(contents(file.path) == "two, longer");
+}
+
+TEST_CASE("A file that holds secrets is its owner's alone, and a failure leaves nothing of it behind") {
+  namespace fs = std::filesystem;
+  const temporary_file file;
+  const std::string unfinished = file.path + ".unfinished";
+  std::ofstream(unfinished) << "left by a run that died, for all to read";
+  fs::permissions(unfinished, fs::perms(0666));
+  put(file.path, "secret");
+  CHECK(contents(file.path) == "secret");
+  CHECK(fs::status(file.path).permissions() == fs::perms(0600));
+  CHECK_FALSE(fs::exists(unfinished));
+
+  fs::remove(file.path);
+  fs::create_directories(file.path + "/not empty");
+  CHECK_THROWS_WITH(put(file.path, "secret"), contains_text(file.path) && contains_text("rename"));
+  CHECK_FALSE(fs::exists(unfinished));
+  CHECK_THROWS_AS(read_file(file.path), state_error); // a directory
+  fs::remove_all(file.path);
+}
+
+TEST_CASE("Releases of a kind or relation that a later version wrote are refused, not charged as something else") {
+  for (const bool kind : {false, true}) {
+    const temporary_file file;
+    gaussian_event strange = plain;
+    if (kind) strange.kind = static_cast<noise_kind>(7);
+    else strange.relation = static_cast<neighbouring>(7);
+    CHECK_THROWS_WITH(strange.validate(), contains_text("7 is unknown to this library"));
+    ledger(file.path).release(strange);
+    ledgered again(file.path);
+    const auto past = again.open();
+    CHECK_THROWS_AS(again.adopt(past), invalid_argument);
+  }
 }
 
 TEST_CASE("A ledger gives back exactly what was released, run after run") {

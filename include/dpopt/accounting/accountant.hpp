@@ -29,7 +29,8 @@ struct gaussian_event {
   neighbouring relation = neighbouring::add_remove; ///< what the multiplier is relative to
   noise_kind kind = noise_kind::gaussian;           ///< the law of the noise
 
-  /// @throw invalid_argument naming the field outside its range. Noise multiplier 0 is allowed and means no privacy.
+  /// @throw invalid_argument naming the field outside its range, such as a relation or kind that a later version wrote.
+  ///   Noise multiplier 0 is allowed and means no privacy.
   void validate() const {
     if (!(noise_multiplier >= 0 && std::isfinite(noise_multiplier))) {
       throw invalid_argument(message("noise_multiplier is ", noise_multiplier, "; use a finite number, 0 or more"));
@@ -38,6 +39,11 @@ struct gaussian_event {
       throw invalid_argument(message("sampling_rate is ", sampling_rate, "; use a number in (0, 1]"));
     }
     if (count == 0) throw invalid_argument("count is 0; an event stands for one release or more");
+    if (relation != neighbouring::add_remove && relation != neighbouring::replace_one &&
+        relation != neighbouring::zero_out)
+      throw invalid_argument(message("relation ", static_cast<int>(relation), " is unknown to this library"));
+    if (kind != noise_kind::gaussian && kind != noise_kind::discrete_gaussian)
+      throw invalid_argument(message("noise of kind ", static_cast<int>(kind), " is unknown to this library"));
   }
 };
 

@@ -63,7 +63,7 @@ public:
 private:
   static int flags(opened how) {
     if (how == opened::as_directory) return O_RDONLY | O_DIRECTORY | O_CLOEXEC;
-    return O_WRONLY | O_CREAT | O_CLOEXEC | (how == opened::anew ? O_TRUNC : O_APPEND);
+    return O_WRONLY | O_CREAT | O_CLOEXEC | (how == opened::anew ? O_EXCL : O_APPEND);
   }
 
   std::string path_;
@@ -82,21 +82,25 @@ inline void sync_directory_of(const std::string& path) {
 /// Replaces `path` by the bytes, or leaves it as it was. Local: one rank calls it. @throw state_error naming the path.
 inline void write_file(const std::string& path, std::span<const std::byte> bytes) {
   const std::string unfinished = path + ".unfinished";
-  {
+  std::remove(unfinished.c_str()); // of a run that died, or somebody's whom others may read
+  try {
     const detail::owned_file file(unfinished, detail::opened::anew);
     file.write(bytes);
     file.sync();
+    if (std::rename(unfinished.c_str(), path.c_str()) != 0) file.fail("rename to the name without .unfinished");
+  } catch (...) {
+    std::remove(unfinished.c_str());
+    throw;
   }
-  if (std::rename(unfinished.c_str(), path.c_str()) != 0)
-    throw state_error(message("cannot rename '", unfinished, "' to '", path, "': ", std::strerror(errno)));
   detail::sync_directory_of(path);
 }
 
 /// The bytes of a file. @throw state_error naming the path.
 [[nodiscard]] inline std::vector<std::byte> read_file(const std::string& path) {
   std::ifstream file(path, std::ios::binary | std::ios::ate);
-  if (!file) throw state_error(message("cannot read '", path, "'"));
-  std::vector<std::byte> bytes(static_cast<std::size_t>(file.tellg()));
+  const std::streamoff size = file ? std::streamoff{file.tellg()} : -1;
+  if (size < 0 || !std::filesystem::is_regular_file(path)) throw state_error(message("cannot read '", path, "'"));
+  std::vector<std::byte> bytes(static_cast<std::size_t>(size));
   file.seekg(0);
   file.read(reinterpret_cast<char*>(bytes.data()), static_cast<std::streamsize>(bytes.size()));
   if (!file) throw state_error(message("cannot read '", path, "'"));
