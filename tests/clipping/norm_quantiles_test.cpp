@@ -226,6 +226,18 @@ TEST_CASE("no unit moves gradients and what is counted, together, by more than t
     }
 }
 
+TEST_CASE("the noise in the counts is told also around a clipper that learns") {
+  const adaptive learning{flat{1.0}, {.count_noise_std = 5, .expected_batch_size = 10}};
+  auto clipper = bound(norm_quantiles{learning, usual()});
+  clipper.learn(std::vector<double>(static_cast<std::size_t>(clipper.side_scalars()), 0.0), 1, 1);
+  const double s = clipper.options.count_noise_std;
+  CHECK(clipper.counts_std(neighbouring::add_remove) == Approx(s));
+  CHECK(clipper.counts_std(neighbouring::replace_one) == Approx(2 * s)); // as the bits need
+  auto plain = bound(norm_quantiles{flat{1.0}, usual()});
+  plain.learn(std::vector<double>(static_cast<std::size_t>(plain.side_scalars()), 0.0), 1, 1);
+  CHECK(plain.counts_std(neighbouring::replace_one) == Approx(std::sqrt(2.0) * s));
+}
+
 TEST_CASE("every option of the histogram is checked, and named when it is wrong") {
   const auto says = [](auto change) {
     norm_quantiles_options options = usual();

@@ -15,6 +15,9 @@
 /// mechanism's. With neighbouring::replace_one a unit leaves one cell for another, which moves the histogram by
 /// sqrt(2): the counts' noise grows by that, gradients' by 2, and the same z holds. Units that are masked or not finite
 /// add 0. Nothing here depends on the actual number of units but through the noisy counts.
+///
+/// All side scalars of a step share one std. Around a clipper that learns, whose bits need twice the noise with
+/// replace_one, counts then get 2 count_noise_std where sqrt(2) would do.
 #pragma once
 
 #include "dpopt/clipping/clipper.hpp"
@@ -107,9 +110,9 @@ struct norm_quantiles {
       throw invalid_argument(message("norm_quantiles: group ", g, " does not exist; there are ", known));
     return std::span(counts_).subspan(static_cast<std::size_t>(g) * cells(), cells());
   }
-  /// Std of the noise in each of counts(), where steps have independent noise and the inner clipper does not learn.
+  /// Std of the noise in each of counts(), where steps have independent noise.
   [[nodiscard]] double counts_std(neighbouring relation) const noexcept {
-    return own_std(relation) * std::sqrt(squared_weights_);
+    return side_std(relation) / one_ * std::sqrt(squared_weights_);
   }
   /// An estimate of the norm that a share q in [0, 1] of the units does not exceed, linear between edges; infinity when
   /// it lies above the last one, NaN while the counts do not add up to more than 0. The counts below each edge are made
