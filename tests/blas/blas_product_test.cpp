@@ -54,6 +54,19 @@ TEST_CASE("blas_product: a size that int cannot hold is the portable product's")
   CHECK(out == 16);
 }
 
+TEST_CASE("blas_product: rows that overlap or go backwards are the portable product's") {
+  const std::vector<double> a = random_numbers<double>(20, 1), b = random_numbers<double>(40, 2);
+  constexpr isize m = 3, n = 4, count = 5;
+  for (const isize stride : {isize{2}, isize{0}, isize{-3}}) { // of rows of 4: windows, one row for all, backwards
+    const strided_rows<const double> left{a.data(), m}, right{b.data() + 12, stride};
+    std::vector<double> ours(m * n, 0.0), theirs = ours;
+    workspace w;
+    portable_product{}.add(m, n, count, left, right, strided_rows<double>{ours.data(), n}, w);
+    blas::blas_product{}.add(m, n, count, left, right, strided_rows<double>{theirs.data(), n}, w);
+    CHECK(theirs == ours);
+  }
+}
+
 TEST_CASE("blas_product: rows of factor 0 are left out, and no sample adds more than its norm says") {
   constexpr isize batch = 3, positions = 8, inputs = 9, outputs = 7;
   for (const float left : {1.0F, 1e-4F, 0.0F}) { // the second half of the positions takes back all but this

@@ -20,14 +20,16 @@
 namespace dpopt::blas {
 
 /// linear_weight<float, blas::blas_product>. Sums are rounded in an order of the library's, which may differ with its
-/// number of threads. Sizes and strides beyond int, which the interface cannot say, are portable_product's.
+/// number of threads. Sizes and strides beyond int, and rows that overlap or go backwards, which the interface cannot
+/// say (a library prints a line and adds nothing), are portable_product's.
 struct blas_product {
   template <class T>
     requires std::same_as<T, float> || std::same_as<T, double>
   void add(isize m, isize n, isize count, strided_rows<const T> a, strided_rows<const T> b, strided_rows<T> out,
            workspace& scratch) const {
     if (m == 0 || n == 0 || count == 0) return;
-    if (std::max({m, n, count, a.stride, b.stride, out.stride}) > std::numeric_limits<int>::max())
+    if (std::max({m, n, count, a.stride, b.stride, out.stride}) > std::numeric_limits<int>::max() || a.stride < m ||
+        b.stride < n || out.stride < n)
       return portable_product{}.add(m, n, count, a, b, out, scratch);
     const auto size = [](isize k) { return static_cast<int>(k); };
     if constexpr (std::is_same_v<T, float>)
