@@ -12,6 +12,8 @@
 #include "dpopt/noise/correlated.hpp"
 #include "dpopt/noise/scheduled_multiplier.hpp"
 #include "dpopt/optimizers/adam.hpp"
+#include "dpopt/optimizers/adam_bc.hpp"
+#include "dpopt/optimizers/exponential_average.hpp"
 #include "dpopt/sampling/poisson.hpp"
 #include "dpopt/sodium/seed_gaussian.hpp"
 #include "support/probes.hpp"
@@ -383,6 +385,27 @@ TEST_CASE("A record that does not fit is refused by the name of what differs, an
   CHECK_THROWS_WITH(resume(opt, record_of(1.0)), contains_text("made steps already"));
   opt.begin({.samples = 0});
   CHECK_THROWS_WITH(save(opt), contains_text("between steps"));
+}
+
+TEST_CASE("A record of another optimizer inside the same decorator is refused; options inside may change") {
+  small_model model;
+  const auto make = [&model](auto inner, double decay) {
+    return dp_optimizer(model.views(), dp_options{}, flat{1.0}, counter_gaussian{0.5}, unscaled{},
+                        exponential_average<decltype(inner)>{inner, decay});
+  };
+  std::vector<std::byte> record;
+  {
+    auto opt = make(adam{.learning_rate = 0.1}, 0.9);
+    feed_and_step(opt);
+    record = save(opt);
+  }
+  {
+    auto other = make(adam_bc{}, 0.9); // as many slots, of another meaning
+    CHECK_THROWS_WITH(resume(other, record), contains_text("base optimizer 'exponential_average(adam', this run has "
+                                                           "'exponential_average(adam_bc'"));
+  }
+  auto same = make(adam{.learning_rate = 0.2}, 0.99);
+  CHECK(resume(same, record) == resumed::fresh_noise);
 }
 
 TEST_CASE("Every rank goes on from the root's record, or none does") {

@@ -27,6 +27,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <string_view>
 #include <type_traits>
 #include <utility>
 #include <vector>
@@ -55,6 +56,18 @@ struct checkpoint_access {
       throw state_error(message(what, ": a step is under way or failed; call it between steps"));
   }
 
+  /// "outer(inner" of "outer(inner(rate=1), decay=2)": the kinds of optimizers without their options.
+  static std::string kinds_in(const std::string& text) {
+    constexpr std::string_view between = " ,(){}[]";
+    std::string out;
+    for (auto open = text.find('('); open != std::string::npos; open = text.find('(', open + 1)) {
+      const auto before = open == 0 ? std::string::npos : text.find_last_of(between, open - 1);
+      const auto first = before == std::string::npos ? 0 : before + 1;
+      out += (out.empty() ? "" : "(") + text.substr(first, open - first);
+    }
+    return out.empty() ? text : out;
+  }
+
   /// What must be alike for a record to fit, as (name, text): all of the configuration except how sums travel, and of
   /// a base optimizer its kind alone, since learning rates may change on the way.
   template <class Opt>
@@ -63,7 +76,7 @@ struct checkpoint_access {
     for (const auto& [name, text] : opt.configuration()) {
       if (name == "bucket_elements") continue;
       std::string shown = text;
-      if (name == "base optimizer") shown = text.substr(0, text.find('('));
+      if (name == "base optimizer") shown = kinds_in(text);
       if constexpr (FollowsSteps<typename Opt::noise_type>) // whose multiplier is that of the moment
         if (name == "noise") shown = detail::policy_text(opt.noise_);
       out.emplace_back(name, shown);
