@@ -9,6 +9,7 @@
 #include "dpopt/gradients/materialized.hpp"
 
 #include <cmath>
+#include <limits>
 #include <memory>
 
 using namespace dpopt;
@@ -58,6 +59,23 @@ TEMPLATE_TEST_CASE("a rank that cannot add its noise sends nothing that means an
   opt.begin({.samples = 1});
   opt.gradient_ready(0, materialized(m.gw.data(), 1, 2)); // 'b' is missing: the step must fail
   CHECK_THROWS_AS(opt.step(), state_error);
+  REQUIRE(comm.out->sent.size() == 3); // b, w, control
+  for (std::size_t k = 0; k < 2; ++k)
+    for (const double x : comm.out->sent[k]) CHECK(std::isnan(x));
+}
+
+TEST_CASE("a noise multiplier that was made meaningless between steps fails before a sum leaves its rank") {
+  const double wrong = GENERATE(std::numeric_limits<double>::quiet_NaN(), -1.0, HUGE_VAL);
+  two_parameters m;
+  eavesdropped comm;
+  dp_optimizer opt(m.views(), dp_options{.bucket_elements = 1}, per_layer{1.0}, counter_gaussian{.noise_multiplier = 5},
+                   root_before_reduction{}, expected_batch{1.0}, eavesdropped(comm));
+  opt.noise().noise_multiplier = wrong;
+  comm.out->sent.clear();
+  opt.begin({.samples = 1});
+  opt.gradient_ready(0, materialized(m.gw.data(), 1, 2));
+  opt.gradient_ready(1, materialized(m.gb.data(), 1, 1));
+  CHECK_THROWS_WITH(opt.step(), contains_text("noise_multiplier"));
   REQUIRE(comm.out->sent.size() == 3); // b, w, control
   for (std::size_t k = 0; k < 2; ++k)
     for (const double x : comm.out->sent[k]) CHECK(std::isnan(x));

@@ -9,6 +9,7 @@
 #include "dpopt/core/error.hpp"
 #include "dpopt/core/schedules.hpp"
 #include "dpopt/core/types.hpp"
+#include "dpopt/noise/multiplier.hpp"
 #include "dpopt/noise/noise_mechanism.hpp"
 
 #include <algorithm>
@@ -48,9 +49,11 @@ void require_gradient_multiplier(const N& noise, const C& clipper) {
 }
 
 /// `std` is the standard deviation on a sum of type Sum whose unit is `unit`.
-/// @throw invalid_argument when the clipper's bounds and the multiplier give no usable standard deviation.
+/// @throw invalid_argument when the clipper's bounds and the multiplier, which may change between steps, give no usable
+///   standard deviation.
 template <class Sum, class N>
 void require_usable_noise(const N& noise, double multiplier, double sensitivity, double std, double unit) {
+  require_multiplier(multiplier);
   if (!(std::isfinite(sensitivity) && sensitivity > 0))
     throw invalid_argument(message("sensitivity: the clipper's bounds add up to ", sensitivity,
                                    "; give bounds whose squares neither vanish nor overflow"));
