@@ -339,6 +339,34 @@ TEST_CASE("a sum over ranks that one rank cannot start is the same error on all,
   }
 }
 
+TEST_CASE("after a release that one rank's device refused, no rank goes on") {
+  std::vector<std::string> alone(2), together(2);
+  rethrow_first(run_ranks(2, [&](threads comm) {
+    const auto rank = static_cast<std::size_t>(comm.rank());
+    recording_api device(comm.rank());
+    toy_model<float> model(toy_sizes());
+    toy_feeder<float> feeder;
+    device_trainer opt(model.views(), dp_options{}, device, per_layer_bounds(), noise, scaling,
+                       adam{.learning_rate = 0.05}, device_ranks(std::move(comm)));
+    for (std::string* text : {&alone[rank], &together[rank]}) {
+      if (rank == 1 && text == &alone[rank]) device.fail_next("release_once");
+      const auto before = model.all_values();
+      feeder.feed(opt, 0, {{static_cast<isize>(rank)}});
+      try {
+        opt.step();
+      } catch (const std::exception& e) {
+        *text = e.what();
+        if (model.all_values() != before) *text += "; values changed";
+      }
+    }
+  }));
+  CHECK(alone[0].empty());
+  CHECK(alone[1].find("device call release_once") == 0);
+  CHECK(together[0].find("1 updates (fewer than elsewhere if a release failed on this rank only") != std::string::npos);
+  CHECK(together[0].find("values changed") == std::string::npos);
+  CHECK(together[1] == together[0]);
+}
+
 TEST_CASE("a device without memory fails the construction, on every rank and by name") {
   const auto errors = run_ranks(2, [&](threads comm) {
     recording_api device;

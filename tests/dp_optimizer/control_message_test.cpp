@@ -40,13 +40,14 @@ TEST_CASE("ranks that declare the same step are alike, whatever their number") {
 }
 
 TEST_CASE("one rank that differs in anything is seen among any number of ranks") {
-  std::vector<step_declaration> others(6, usual);
+  std::vector<step_declaration> others(7, usual);
   others[0].step = 5;
   others[1].iterations = 1;
   others[2].sampling_rate = 0.02;
   others[3].noise_multiplier = std::nextafter(1.1, 2);
   others[4].noise_std = 6;
   others[5].base = "adam";
+  others[6].updates = 3;
   for (const step_declaration& other : others)
     for (const int ranks : {2, 3, 8, 64, 1000}) {
       std::vector<control_message> all(static_cast<std::size_t>(ranks - 1), declared(false, usual.digest()));

@@ -4,6 +4,7 @@
 #include "dpopt/dp_optimizer/dp_optimizer.hpp"
 
 #include "support/catch.hpp"
+#include "support/ranks.hpp"
 #include "support/trainer.hpp"
 
 #include <cstdint>
@@ -83,6 +84,33 @@ TEMPLATE_TEST_CASE("a mechanism that fails ends the step: nothing is drawn twice
   opt.step();
   CHECK(close(model.released(), trainer<TestType>::released({second})));
   for (const auto& early : drawn) CHECK(log.noise.back().where.step > early.where.step);
+}
+
+TEST_CASE("after a release that failed on one rank only, no rank goes on") {
+  std::vector<std::string> alone(3);
+  const auto errors = run_ranks(3, [&](threads comm) {
+    const auto rank = static_cast<std::size_t>(comm.rank());
+    small_model model;
+    dp_optimizer opt(model.views(), dp_options{}, per_layer{1.0}, exhausted_noise{{multiplier}, rank == 1 ? 1 : 1000},
+                     probe_accountant{}, expected_batch{.expected_batch_size = expected_size}, std::move(comm));
+    opt.begin({.samples = 0});
+    try {
+      opt.step();
+    } catch (const std::exception& e) {
+      alone[rank] = e.what();
+    }
+    opt.noise().calls = 1000;
+    opt.begin({.samples = 0});
+    const auto before = model.values();
+    try {
+      opt.step();
+    } catch (...) {
+      if (model.values() != before) throw std::logic_error("values changed");
+      throw;
+    }
+  });
+  CHECK(alone == std::vector<std::string>{"", "the random stream is exhausted", ""});
+  for (const auto& e : errors) CHECK_THAT(error_text(e), contains_text("1 updates (fewer than elsewhere"));
 }
 
 TEST_CASE("a base optimizer of five lines is given the released gradient, once a parameter and step") {

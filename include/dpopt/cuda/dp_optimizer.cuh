@@ -166,7 +166,9 @@ public:
   /// Standard deviation of the noise on each number of the last released gradient.
   [[nodiscard]] double noise_std() const noexcept { return noise_std_ / divisor_; }
   [[nodiscard]] double epsilon(double delta) const { return accountant_.epsilon(delta); }
-  [[nodiscard]] bool reproducible() const { return dpopt::detail::is_reproducible(noise_) || state_.reproducible_sampling(); }
+  [[nodiscard]] bool reproducible() const {
+    return dpopt::detail::is_reproducible(noise_) || state_.reproducible_sampling();
+  }
   /// The sentence to print: epsilon, delta, and a flag when the run is reproducible.
   [[nodiscard]] std::string privacy_statement(double delta) const {
     return dpopt::detail::privacy_text(epsilon(delta), delta, reproducible());
@@ -323,7 +325,8 @@ private:
     multiplier_ = noise_.multiplier();
     const double bound = sensitivity();
     noise_std_ = gradient_multiplier() * bound;
-    dpopt::detail::require_usable_noise<sum_type>(noise_, multiplier_, bound, noise_std_, contributions_.accumulator().unit());
+    dpopt::detail::require_usable_noise<sum_type>(noise_, multiplier_, bound, noise_std_,
+                                                  contributions_.accumulator().unit());
   }
 
   void require_same_noise() const {
@@ -341,7 +344,8 @@ private:
   /// COLLECTIVE, on the host. Every rank returns, or every rank throws with the sums dropped.
   void exchange_status(bool summed) {
     const std::string base = ranks() > 1 ? dpopt::detail::policy_text(base_) : std::string();
-    const step_declaration mine{steps_, last_iterations_, state_.sampling_rate(), multiplier_, noise_std_, base};
+    const step_declaration mine{steps_, last_iterations_, state_.sampling_rate(), multiplier_, noise_std_,
+                                base,   updates_};
     const bool charged = !failure_;
     control_.declare(!charged, charged ? mine.digest() : 0.0, state_.empty() ? 0.0 : state_.sampling_rate());
     control_.side().back() = summed ? 0 : 1;
@@ -359,10 +363,7 @@ private:
       failure second;
       second.record([&] { charge(control_.agreed_rate()); });
     }
-    if (!control_.any_failed())
-      failure_.record([&] {
-        throw state_error(mine.difference());
-      });
+    if (!control_.any_failed()) failure_.record([&] { throw state_error(mine.difference()); });
     ++steps_;
     abandon_sums();
     failure_.raise_together(host());

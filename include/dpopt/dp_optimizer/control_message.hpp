@@ -27,6 +27,7 @@ struct step_declaration {
   double noise_multiplier = 0;
   double noise_std = 0;
   std::string_view base = {}; ///< the base optimizer with its options
+  std::uint64_t updates = 0;  ///< applied so far: a release that failed on one rank only left it behind the others
 
   static constexpr double digest_limit = 0x1p18; ///< digests are whole numbers below it
   static constexpr int most_ranks = 1 << 17;     ///< over which squares of digests add up exactly in double
@@ -34,7 +35,7 @@ struct step_declaration {
   /// A difference goes unseen once in 2^18 steps: this guards against programming errors, not against an adversary.
   [[nodiscard]] double digest() const {
     fingerprint f;
-    f.add(step).add(iterations).add(sampling_rate).add(noise_multiplier).add(noise_std).add(base);
+    f.add(step).add(iterations).add(sampling_rate).add(noise_multiplier).add(noise_std).add(base).add(updates);
     return static_cast<double>(f.value() >> 46);
   }
 
@@ -42,7 +43,9 @@ struct step_declaration {
   [[nodiscard]] std::string difference() const {
     return message("ranks differ in what they declared for step ", step, "; this one has ", iterations,
                    " logical batches, sampling rate ", sampling_rate, ", noise multiplier ", noise_multiplier,
-                   ", noise std ", noise_std, ", base optimizer ", base);
+                   ", noise std ", noise_std, ", base optimizer ", base, ", ", updates,
+                   " updates (fewer than elsewhere if a release failed on this rank only; resume all ranks from a "
+                   "checkpoint then)");
   }
 };
 

@@ -622,7 +622,8 @@ private:
       if (communicator_.size() > 1) base = detail::policy_text(base_);
       add_side_noise(placement_.before(communicator_.rank(), communicator_.size()));
     });
-    const step_declaration mine{steps_, last_iterations_, state_.sampling_rate(), multiplier_, noise_std_, base};
+    const step_declaration mine{steps_, last_iterations_, state_.sampling_rate(), multiplier_, noise_std_,
+                                base,   updates_};
     if (failure_ && placement_type::before_reduction) spoil(control_.side());
     const bool failed = static_cast<bool>(failure_);
     control_.declare(failed, failed ? 0.0 : mine.digest(), state_.empty() ? 0.0 : state_.sampling_rate());
