@@ -207,6 +207,7 @@ set(dpopt_cuda_headers
     dpopt/cuda/linear_source.cuh
     dpopt/cuda/materialized_source.cuh
     dpopt/cuda/nccl.cuh
+    dpopt/cuda/nccl_ranks.hpp
     dpopt/cuda/noise_tiles.cuh
     dpopt/cuda/observed_norms.hpp
     dpopt/cuda/parameter_view.hpp

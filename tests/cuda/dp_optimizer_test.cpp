@@ -309,6 +309,7 @@ TEST_CASE("whatever call of a step fails, the error names it, values stay, and i
 TEST_CASE("a sum over ranks that one rank cannot start is the same error on all, from then on") {
   std::vector<std::string> first_error(3), second_error(3);
   std::vector<char> unchanged(3);
+  std::vector<std::vector<std::string>> afterwards(3); // calls of the first attempt, from the sum on
   const auto errors = run_ranks(3, [&](threads comm) {
     const auto rank = static_cast<std::size_t>(comm.rank());
     recording_api device(comm.rank());
@@ -327,7 +328,11 @@ TEST_CASE("a sum over ranks that one rank cannot start is the same error on all,
       }
     };
     attempt(first_error[rank]);
+    for (const recorded_call& c : device.calls())
+      if (c.what == kind::all_reduce || c.what == kind::abandon || c.name == "zero sums")
+        afterwards[rank].push_back(c.name);
     attempt(second_error[rank]);
+    if (device.count(kind::abandon) != 1) throw std::logic_error("sums were not given up once");
     unchanged[rank] = model.all_values() == before;
   });
   CHECK(error_texts(errors).empty());
@@ -336,6 +341,10 @@ TEST_CASE("a sum over ranks that one rank cannot start is the same error on all,
     CHECK(first_error[r].find("rank 1: device call all_reduce (device_ranks.hpp:") == 0);
     CHECK(second_error[r] == "the communicator failed in an earlier step; make a new optimizer");
     CHECK(unchanged[r]);
+    // "zero sums" of the construction; then nothing is put on a stream that waits for rank 1 before that is given up
+    std::vector<std::string> expected{"zero sums", "all_reduce", "abandon", "zero sums"};
+    if (r == 1) expected.erase(expected.begin() + 1);
+    CHECK(afterwards[r] == expected);
   }
 }
 

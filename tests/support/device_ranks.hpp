@@ -10,6 +10,7 @@
 #include "dpopt/communication/wire.hpp"
 #include "dpopt/cuda/device_communicator.hpp"
 
+#include <optional>
 #include <utility>
 
 namespace dpopt::testing {
@@ -24,15 +25,21 @@ public:
   [[nodiscard]] threads& host() noexcept { return host_; }
   template <WireNumber V>
   void sum(cuda::device_work<recording_api>& on, V* sums, isize n) {
+    device_ = on.device();
     auto request = host_.start_sum(sums, n);
     host_.wait(request);
     on.device().all_reduce(on.stream(), "all_reduce");
   }
 
+  void abandon() noexcept {
+    if (device_) device_->abandon(device_->stream());
+  }
+
 private:
   threads host_;
+  std::optional<recording_api> device_; // of the last sum
 };
 
-static_assert(cuda::DeviceCommunicator<device_ranks, recording_api, float>);
+static_assert(cuda::DeviceCommunicator<device_ranks, recording_api, float> && cuda::AbandonsSums<device_ranks>);
 
 } // namespace dpopt::testing

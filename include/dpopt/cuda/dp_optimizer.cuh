@@ -341,6 +341,12 @@ private:
     if (broken_) throw communication_error("the communicator failed in an earlier step; make a new optimizer");
   }
 
+  /// Ranks no longer agree on what was sent: nothing can go on, and no stream is to wait for a sum.
+  void give_up_ranks() noexcept {
+    broken_ = true;
+    if constexpr (AbandonsSums<communicator_type>) communicator_.abandon();
+  }
+
   /// COLLECTIVE, on the host. Every rank returns, or every rank throws with the sums dropped.
   void exchange_status(bool summed) {
     const std::string base = ranks() > 1 ? dpopt::detail::policy_text(base_) : std::string();
@@ -353,10 +359,10 @@ private:
       auto request = host().start_sum(control_.data(), control_.size());
       host().wait(request);
     } catch (...) {
-      broken_ = true;
+      give_up_ranks();
       throw;
     }
-    if (control_.side().back() > 0) broken_ = true;
+    if (control_.side().back() > 0) give_up_ranks(); // before anything more goes to streams that may wait for ever
     const bool alike = control_.all_alike(ranks());
     if (!control_.any_failed() && alike) return;
     if (!charged && control_.agreed_rate() > 0) { // as the core: ranks never know less than the others of what it cost
