@@ -6,7 +6,9 @@
 #include "support/catch.hpp"
 
 #include "dpopt/accumulation/integer_grid.hpp"
+#include "dpopt/core/schedules.hpp"
 #include "dpopt/dp_optimizer/dp_optimizer.hpp"
+#include "dpopt/noise/scheduled_multiplier.hpp"
 #include "dpopt/sodium/hardened_gaussian.hpp"
 #include "support/toy_training.hpp"
 
@@ -18,10 +20,13 @@ using testing::device_trainer;
 using testing::recording_api;
 using kind = testing::recorded_call::kind;
 
-TEST_CASE("hardened noise on a device is the core's, bit by bit, and waits for its own buffer alone") {
+namespace {
+
+/// key() gives noise that the host draws.
+template <class Key>
+void expect_the_core_s_bits(Key key) {
   recording_api device;
   const expected_batch scaling{.expected_batch_size = across_ranks{8.0}};
-  const auto key = [] { return hardened_gaussian{.noise_multiplier = 0.7}; };
   toy_model<double> host_model(toy_sizes()), device_model(toy_sizes());
   toy_feeder<double> host_feeder, device_feeder;
   dp_optimizer host(host_model.views(), dp_options{}, flat{1.5}, key(), scaling, integer_grid{}, sgd{.momentum = 0.9},
@@ -29,7 +34,7 @@ TEST_CASE("hardened noise on a device is the core's, bit by bit, and waits for i
   device_trainer opt(device_model.views(), dp_options{}, device, flat{1.5}, key(), scaling, cuda::integer_grid{},
                      sgd{.momentum = 0.9}, cuda::serial{});
   std::ranges::copy(host.noise().secret(), opt.noise().secret().begin());
-  for (isize s = 0; s < 2; ++s) {
+  for (isize s = 0; s < 3; ++s) {
     device.forget_calls();
     host_feeder.feed(host, s, {{0, 1, 2}});
     device_feeder.feed(opt, s, {{0, 1, 2}});
@@ -38,6 +43,7 @@ TEST_CASE("hardened noise on a device is the core's, bit by bit, and waits for i
     const bool same =
         device_model.all_gradients() == host_model.all_gradients(); // out of CHECK, which would print them
     CHECK(same);
+    CHECK(opt.noise_std() == host.noise_std());
   }
   const bool same = device_model.all_values() == host_model.all_values();
   CHECK(same);
@@ -45,4 +51,16 @@ TEST_CASE("hardened noise on a device is the core's, bit by bit, and waits for i
   CHECK(device.count(kind::synchronize) == 0);
   CHECK(device.count(kind::allocate) == 0);
   CHECK(device.count("add_integers") == 1);
+}
+
+} // namespace
+
+TEST_CASE("hardened noise on a device is the core's, bit by bit, and waits for its own buffer alone") {
+  expect_the_core_s_bits([] { return hardened_gaussian{.noise_multiplier = 0.7}; });
+}
+
+TEST_CASE("hardened noise on a schedule is the core's on a device, too") {
+  expect_the_core_s_bits([] {
+    return scheduled_multiplier{hardened_gaussian{.noise_multiplier = 0.7}, exponential_decay{1.5}};
+  });
 }

@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <limits>
 #include <random>
+#include <utility>
 #include <vector>
 
 using namespace dpopt;
@@ -33,6 +34,12 @@ using scheduled_probe = scheduled_multiplier<discrete_probe, exponential_decay>;
 static_assert(NoiseMechanism<scheduled_probe, std::int64_t> && !NoiseMechanism<scheduled_probe, double>);
 static_assert(DiscreteNoise<scheduled_probe>); // or the accountant would charge it as real noise
 static_assert(!DiscreteNoise<scheduled_multiplier<counter_gaussian, exponential_decay>>);
+
+/// What threads and devices draw from.
+template <class N, class V>
+concept draws_unchanged = requires(const N n, V* x) { n.add(address{}, 1.0, x, isize{1}); };
+static_assert(draws_unchanged<scheduled_multiplier<counter_gaussian, exponential_decay>, double>);
+static_assert(!draws_unchanged<scheduled_probe, std::int64_t>); // as the mechanism inside
 
 } // namespace
 
@@ -61,6 +68,9 @@ TEST_CASE("the numbers are the mechanism's, bit for bit") {
   std::vector<double> a(9, 0.0), b(9, 0.0);
   noise.add({.step = 4}, 2.0, a.data(), 9);
   plain.add({.step = 4}, 2.0, b.data(), 9);
+  CHECK(a == b);
+  std::as_const(noise).add({.step = 4, .element = 2}, 2.0, a.data() + 2, 7);
+  plain.add({.step = 4, .element = 2}, 2.0, b.data() + 2, 7);
   CHECK(a == b);
   CHECK(noise.reproducible());
   CHECK(noise.secret().size() == plain.secret().size());

@@ -73,6 +73,12 @@ struct scheduled_multiplier {
   void add(const address& where, double std_in_units, V* x, isize count) {
     inner.add(where, std_in_units, x, count);
   }
+  template <class V>
+  void add(const address& where, double std_in_units, V* x, isize count) const
+    requires requires(const Noise n) { n.add(where, std_in_units, x, count); } // then threads and devices may draw it
+  {
+    inner.add(where, std_in_units, x, count);
+  }
 
   /// As the mechanism inside, if it says which standard deviations it can add.
   void require_std(double std_in_units) const
