@@ -76,6 +76,7 @@ set(dpopt_core_headers
     dpopt/dp_optimizer/roles.hpp
     dpopt/dp_optimizer/schedule.hpp
     dpopt/dp_optimizer/step_noise.hpp
+    dpopt/dp_optimizer/trainer_code.hpp
     dpopt/gradients/bias.hpp
     dpopt/gradients/callback.hpp
     dpopt/gradients/channel_layout.hpp
@@ -189,6 +190,7 @@ set(dpopt_cuda_headers
     dpopt/cuda/device_error.hpp
     dpopt/cuda/device_gradients.hpp
     dpopt/cuda/device_release.cuh
+    dpopt/cuda/device_table.hpp
     dpopt/cuda/device_vector.hpp
     dpopt/cuda/device_work.hpp
     dpopt/cuda/dialect.cuh
@@ -221,5 +223,6 @@ set(dpopt_cuda_headers
     dpopt/cuda/squared_norm.cuh
     dpopt/cuda/staged.hpp
     dpopt/cuda/tensor_chunks.hpp
+    dpopt/cuda/unfused_release.cuh
     dpopt/cuda/vector_load.cuh
     dpopt/cuda/weighted_sum.cuh)

@@ -15,8 +15,6 @@
 #include "dpopt/gradients/materialized.hpp"
 #include "dpopt/parameters/parameter_view.hpp"
 
-#include <span>
-#include <stdexcept>
 #include <utility>
 #include <vector>
 
@@ -46,10 +44,6 @@ public:
   void gradient_ready(isize p, const dpopt::materialized<U>& m) {
     base::gradient_ready(p, cuda::materialized<U>(m.rows, m.samples_, m.elements, m.stride));
   }
-
-  /// Not offered on a device; there for replays that may ask either.
-  bool pre_step() { throw std::logic_error("pre_step: not offered on a device"); }
-  std::span<const T> released_gradient(isize) { throw std::logic_error("released_gradient: not offered on a device"); }
 };
 template <class T, class... Policies>
 device_trainer(const std::vector<parameter_view<T>>&, dp_options, Policies...) -> device_trainer<T, Policies...>;

@@ -93,7 +93,7 @@ public:
   }
   void zero(void* p, std::size_t bytes, int s, cuda::call_site call) {
     enter(kind::zero, call, s);
-    state_->device.require(p, bytes);
+    if (std::ranges::find(state_->lent, std::pair(p, bytes)) == state_->lent.end()) state_->device.require(p, bytes);
     work([=] { std::memset(p, 0, bytes); });
   }
   [[nodiscard]] event make_event(cuda::call_site) { return event{}; }
@@ -160,6 +160,8 @@ public:
     for (const auto& again : state_->kept) again();
     return state_->kept.size();
   }
+  /// Memory of the trainer's, as a whole.
+  void lend(void* p, std::size_t bytes) { state_->lent.emplace_back(p, bytes); }
   [[nodiscard]] std::size_t live_allocations() const { return state_->device.size() + state_->pinned.size(); }
 
 private:
@@ -200,6 +202,7 @@ private:
 
   struct state {
     heap device, pinned;
+    std::vector<std::pair<void*, std::size_t>> lent;
     std::vector<recorded_call> calls;
     std::string fail_name;
     isize fail_after = -1;

@@ -60,8 +60,10 @@ struct device_composition {
   static_assert(Scaling<scaling_type>, "dpopt: the scaling does not satisfy Scaling (see scaling/scaling.hpp).");
   static_assert(Accountant<accountant_type>,
                 "dpopt: the accountant does not satisfy Accountant (see accounting/accountant.hpp).");
-  static_assert(DeviceOptimizer<base_type, T>,
-                "dpopt: the base optimizer has no element_update for a device (see cuda/element_updates.hpp).");
+  static_assert(
+      DeviceOptimizer<base_type, T>,
+      "dpopt: the base optimizer has no element_update for a device (see cuda/element_updates.hpp); apply your "
+      "own to what pre_step() releases.");
   static_assert(AddressableNoise<noise_type> && !CorrelatedNoise<noise_type>,
                 "dpopt: on a device noise must follow from its address, which correlated and sequential noise does "
                 "not; use counter_gaussian, or hardened_gaussian on an integer grid.");

@@ -2,10 +2,11 @@
 // SPDX-License-Identifier: Apache-2.0
 /// @file
 /// The release of a step on the device: the tables of the fused kernel, built once, the state of the base optimizer,
-/// and noise that only the host can draw.
+/// and noise that only the host can draw; in halves where a trainer wants to see the gradient.
 #pragma once
 
 #include "dpopt/core/types.hpp"
+#include "dpopt/cuda/device_table.hpp"
 #include "dpopt/cuda/device_work.hpp"
 #include "dpopt/cuda/drawn_noise.hpp"
 #include "dpopt/cuda/element_updates.hpp"
@@ -13,6 +14,7 @@
 #include "dpopt/cuda/release_once.cuh"
 #include "dpopt/cuda/release_terms.hpp"
 #include "dpopt/cuda/tensor_chunks.hpp"
+#include "dpopt/cuda/unfused_release.cuh"
 #include "dpopt/noise/noise_mechanism.hpp"
 #include "dpopt/parameters/parameter_set.hpp"
 
@@ -50,12 +52,12 @@ public:
   void bind(device_work<D>& on, const parameter_set<T>& parameters, const std::vector<isize>& offsets, V* sums,
             isize total) {
     sums_ = sums;
+    total_ = total;
     for (auto& s : state_) {
       s = device_vector<T, D>(on.device(), total, "allocate optimizer state");
       on.zero(s.data(), static_cast<std::size_t>(total) * sizeof(T), "zero optimizer state");
     }
     std::vector<isize> sizes;
-    std::vector<release_tensor<V, T, slots>> tensors;
     for (isize p = 0; p < parameters.count(); ++p) {
       const auto& entry = parameters[p];
       const isize at = offsets[static_cast<std::size_t>(p)];
@@ -66,14 +68,14 @@ public:
                                     .place = {.parameter = static_cast<std::uint32_t>(p)}};
       for (std::size_t s = 0; s < slots; ++s) t.slots[s] = state_[s].data() + at;
       if constexpr (DrawnOnDevice<Noise>) require_in_stream<noise_type_of<V>>(t.place, entry.size());
-      tensors.push_back(t);
+      fused_.push_back(t);
       sizes.push_back(entry.size());
       places_.push_back({at, entry.size()});
     }
     const std::vector<tensor_chunk> chunks = tensor_chunks(sizes);
     chunk_count_ = std::ssize(chunks);
-    upload(on, tensors, tensors_, "copy table of tensors");
-    upload(on, chunks, chunks_, "copy table of chunks");
+    upload_table(on, fused_, tensors_, "copy table of tensors");
+    upload_table(on, chunks, chunks_, "copy table of chunks");
     permit_ = device_vector<release_permit, D>(on.device(), 1, "allocate permit");
     on.zero(permit_.data(), sizeof(release_permit), "zero permit");
     if constexpr (DrawnOnHost<Noise, V>) drawn_.bind(on, places_, total);
@@ -90,17 +92,25 @@ public:
   template <class Constants>
   void launch(device_work<D>& on, const Noise& noise, std::uint64_t step, const release_constants& k,
               const Constants& constants) {
-    const address where{purpose::gradient, 0, step, 0, 0};
-    release_terms<V> terms;
-    if constexpr (DrawnOnHost<Noise, V>) {
-      terms = release_terms_without_noise<V>(k);
-      drawn_.add(on, sums_);
-    } else {
-      terms = release_terms_of<V, T>(stream_owner(noise), where, k);
-    }
+    const release_terms<V> terms = terms_of(on, noise, step, k);
     on.launch("permit_release", launch_shape{1, warp_size}, &permit_release<release_permit>, permit_.data(), step);
     on.launch("release_once", chunk_shape(chunk_count_), &release_once<V, T, update_type>, permit_.data(),
               chunks_.data(), chunk_count_, tensors_.data(), terms, element_update<T>(constants));
+  }
+
+  /// Before the halves are used, and before ranks agree on a step: the first call allocates and WAITS.
+  void make_gradients(device_work<D>& on) { halves_.make(on, fused_, places_, total_); }
+  /// Device memory, after make_gradients().
+  [[nodiscard]] T* gradient(isize p) noexcept { return halves_.gradient(p); }
+
+  /// Noise once, scale once, into the gradients: the first half of launch().
+  void write_gradients(device_work<D>& on, const Noise& noise, std::uint64_t step, const release_constants& k) {
+    halves_.write(on, permit_.data(), step, chunks_.data(), chunk_count_, terms_of(on, noise, step, k));
+  }
+  /// The second half, from whatever the gradients hold. @param number of the update.
+  template <class Constants>
+  void update(device_work<D>& on, std::uint64_t number, const Constants& constants) {
+    halves_.update(on, number, chunks_.data(), chunk_count_, element_update<T>(constants));
   }
 
 private:
@@ -109,22 +119,25 @@ private:
     else return noise.inner;
   }
 
-  template <class Row>
-  void upload(device_work<D>& on, const std::vector<Row>& rows, device_vector<Row, D>& to, call_site call) {
-    const isize n = std::ssize(rows);
-    to = device_vector<Row, D>(on.device(), n, call);
-    if (n == 0) return;
-    pinned_vector<Row, D> staging(on.device(), n);
-    std::copy(rows.begin(), rows.end(), staging.data());
-    on.copy(to.data(), staging.data(), rows.size() * sizeof(Row), copy_direction::to_device, call);
-    on.device().synchronize(on.stream(), "synchronize tables");
+  /// Puts noise that the host drew on the stream, too.
+  [[nodiscard]] release_terms<V> terms_of(device_work<D>& on, const Noise& noise, std::uint64_t step,
+                                          const release_constants& k) {
+    if constexpr (DrawnOnHost<Noise, V>) {
+      drawn_.add(on, sums_);
+      return release_terms_without_noise<V>(k);
+    } else {
+      return release_terms_of<V, T>(stream_owner(noise), {purpose::gradient, 0, step, 0, 0}, k);
+    }
   }
 
   std::array<device_vector<T, D>, slots> state_;
   device_vector<release_tensor<V, T, slots>, D> tensors_;
   device_vector<tensor_chunk, D> chunks_;
   device_vector<release_permit, D> permit_;
+  std::vector<release_tensor<V, T, slots>> fused_; // tensors_ for the host, without looking through its pointers
+  unfused_release<T, V, update_type, D> halves_;
   std::vector<samples> places_; // of each parameter in the sums
+  isize total_ = 0;
   isize chunk_count_ = 0;
   V* sums_ = nullptr;
   typename noise_of_host<Noise, V, D>::type drawn_;

@@ -10,7 +10,7 @@
 /// nothing.
 ///
 /// What differs from the core: clipping is always as_ready; noise is always placed after the reduction; all sums travel
-/// in one message in step(); there is no pre_step(), so a released gradient is seen in the view's gradient array.
+/// in one message in step(). step() alone is one kernel for noise, scale and update; pre_step() and hooks take two.
 #pragma once
 
 #include "dpopt/communication/agreement.hpp"
@@ -27,6 +27,7 @@
 #include "dpopt/dp_optimizer/control_message.hpp"
 #include "dpopt/dp_optimizer/dp_optimizer.hpp"
 #include "dpopt/dp_optimizer/step_noise.hpp"
+#include "dpopt/dp_optimizer/trainer_code.hpp"
 #include "dpopt/parameters/fingerprint.hpp"
 #include "dpopt/parameters/ownership.hpp"
 #include "dpopt/parameters/parameter_set.hpp"
@@ -34,7 +35,8 @@
 #include <algorithm>
 #include <concepts>
 #include <cstdint>
-#include <optional>
+#include <functional>
+#include <span>
 #include <string>
 #include <tuple>
 #include <type_traits>
@@ -77,8 +79,10 @@ public:
   // ---- accumulate: local, never waits ------------------------------------------------------------------------------
 
   /// Opens a microbatch. `m.weights`, if given, are device memory. Errors are recorded and thrown by step() on all
-  /// ranks.
+  /// ranks. After pre_step() that step is over.
   void begin(const microbatch& m) {
+    hook_.require_outside("begin()");
+    if (phase_ == phase::released) finish_step();
     failure_.record([&] {
       require_communicator();
       close_microbatch();
@@ -125,8 +129,10 @@ public:
     if (do_skip) state_.continue_step();
   }
 
-  /// Drops everything accumulated since the last step on this rank.
+  /// Drops everything accumulated since the last step on this rank. @throw state_error after the release.
   void discard() {
+    if (phase_ != phase::accumulating)
+      throw state_error("discard(): this step's gradient was released already; call step(), begin() or zero_grad()");
     state_.reset();
     contributions_.forget();
     failure_.record([&] { contributions_.clear_sums(on_); });
@@ -140,19 +146,66 @@ public:
   ///   @throw communication_error on every rank, from then on at every call, when a sum over ranks could not be
   ///   started. A fault inside a kernel is no error of this call: CUDA reports it at one of the next.
   bool step() {
-    if (!reduce()) return false;
-    or_abandon([this] { release(); });
+    hook_.require_outside("step()");
+    if (phase_ == phase::accumulating && !reduce()) return false;
+    if (phase_ == phase::reduced && !hook_) {
+      or_abandon([this] { release(); });
+    } else {
+      if (phase_ == phase::reduced) or_abandon([this] { write_gradients(); });
+      hook_.call(*this);
+      or_abandon([this] { release_.update(on_, updates_, step_constants()); });
+    }
     ++updates_;
     finish_step();
     return true;
   }
 
   /// Runs closure (which calls begin and gradient_ready), then step(). An exception of the closure is raised on all
-  /// ranks.
+  /// ranks, after a skipped step by the next real one. @return what the closure returned; a value-initialised result
+  /// when it threw in a skipped step.
   template <std::invocable F>
-  void step(F&& closure) {
-    failure_.record(std::forward<F>(closure));
-    step();
+  auto step(F&& closure) {
+    if (phase_ == phase::released) finish_step(); // a closure begins a step of its own
+    return run_closure(failure_, std::forward<F>(closure), [this] { step(); });
+  }
+
+  /// Everything before the base optimizer: work that follows on the stream finds the released gradients in the arrays
+  /// that the views name, or in released_gradient(), for an optimizer of the trainer's own. Call step() to apply the
+  /// one composed here instead, or zero_grad()/begin() to go on. The first call allocates and WAITS for the device.
+  /// @return false for a skipped (virtual) step. @throw as step().
+  bool pre_step() {
+    hook_.require_outside("pre_step()");
+    failure_.record([&] { release_.make_gradients(on_); });
+    if (phase_ == phase::accumulating && !reduce()) return false;
+    if (phase_ == phase::reduced) or_abandon([this] { write_gradients(); });
+    hook_.call(*this);
+    return true;
+  }
+
+  /// Runs closure, then pre_step(). @return false for a skipped (virtual) step.
+  template <std::invocable F>
+  bool pre_step(F&& closure) {
+    if (phase_ == phase::released) finish_step();
+    bool released = false;
+    run_closure(failure_, std::forward<F>(closure), [&] { released = pre_step(); });
+    return released;
+  }
+
+  /// Called with this optimizer after each release and before the base optimizer; what the hook puts on the stream sees
+  /// the released gradients and goes before the update. An exception of the hook leaves the release in place: step()
+  /// goes on with the update. Allocates and WAITS for the device. @throw device_error.
+  void attach_step_hook(std::function<void(dp_optimizer&)> hook) {
+    release_.make_gradients(on_);
+    hook_.attach(std::move(hook));
+  }
+
+  /// Puts zeros into the gradient arrays that the views name; at any time. What pre_step() left there is dropped, and
+  /// that step is over. @throw device_error.
+  void zero_grad() {
+    hook_.require_outside("zero_grad()");
+    if (phase_ == phase::released) finish_step();
+    for (const auto& p : parameters_)
+      if (!p.gradient.empty()) on_.zero(p.gradient.data(), p.gradient.size_bytes(), "zero gradients");
   }
 
   // ---- look: local, public unless the name says private ------------------------------------------------------------
@@ -161,7 +214,10 @@ public:
     return state_.empty() ? last_iterations_ : state_.accumulated_iterations();
   }
   [[nodiscard]] bool last_step_skipped() const noexcept { return last_skipped_; }
+  /// Steps applied by the base optimizer.
   [[nodiscard]] std::uint64_t updates() const noexcept { return updates_; }
+  /// Steps whose gradient was released, to the base optimizer or to the trainer: the t of schedules.
+  [[nodiscard]] std::uint64_t releases() const noexcept { return releases_; }
   [[nodiscard]] double sensitivity() const { return contributions_.clipper().sensitivity(options_.relation); }
   /// Standard deviation of the noise on each number of the last released gradient.
   [[nodiscard]] double noise_std() const noexcept { return noise_std_ / divisor_; }
@@ -175,6 +231,16 @@ public:
   }
   /// The effective configuration, without secrets.
   [[nodiscard]] std::string describe() const { return dpopt::detail::lines_of(configuration()); }
+  /// The released gradient of parameter p after pre_step() or inside the step hook: DEVICE memory, for work that
+  /// follows on the stream. The first call may allocate and WAIT. @throw invalid_argument for an unknown p,
+  /// device_error.
+  [[nodiscard]] std::span<const T> released_gradient(isize p) {
+    if (p < 0 || p >= parameters_.count())
+      throw invalid_argument(
+          message("released_gradient: parameter ", p, " does not exist; there are ", parameters_.count()));
+    release_.make_gradients(on_);
+    return {release_.gradient(p), parameters_[p].value.size()};
+  }
   /// PRIVATE: counts of samples on this rank since the last step. Not covered by any epsilon. WAITS for the device.
   [[nodiscard]] private_counts private_sample_counts() { return contributions_.counts(on_); }
 
@@ -185,6 +251,11 @@ public:
   [[nodiscard]] communicator_type& communicator() noexcept { return communicator_; }
 
 private:
+  enum class phase {
+    accumulating, ///< begin and gradient_ready
+    reduced,      ///< the sum over ranks is on the stream and accounted for
+    released,     ///< gradients hold the released gradient
+  };
   static constexpr isize alignment = 64; // elements: every parameter's sums start where a warp's loads may be wide
 
   struct composed {
@@ -298,6 +369,7 @@ private:
     exchange_status(summed);
     noise_step_ = steps_++; // the numbers of this step are never drawn again, whatever happens now
     ++releases_;
+    phase_ = phase::reduced;
     or_abandon([this] { learn(); });
     return true;
   }
@@ -381,12 +453,18 @@ private:
     else return base_.at(updates_);
   }
 
-  void release() {
-    const release_constants k{contributions_.accumulator().unit(), noise_std_, divisor_};
-    release_.launch(on_, noise_, noise_step_, k, step_constants());
+  [[nodiscard]] release_constants constants() const {
+    return {contributions_.accumulator().unit(), noise_std_, divisor_};
+  }
+  void release() { release_.launch(on_, noise_, noise_step_, constants(), step_constants()); }
+  void write_gradients() {
+    release_.write_gradients(on_, noise_, noise_step_, constants());
+    phase_ = phase::released;
   }
 
   void finish_step() {
+    phase_ = phase::accumulating;
+    hook_.next_step();
     state_.reset();
     contributions_.forget();
     failure_.record([this] { start_step(); });
@@ -421,7 +499,9 @@ private:
   accountant_type accountant_;
   control_message control_;
   device_release<T, sum_type, base_type, noise_type, device_type> release_;
+  step_hook<dp_optimizer> hook_;
   failure failure_;
+  phase phase_ = phase::accumulating;
   std::uint64_t steps_ = 0;      // numbers of noise used up; also by failed steps
   std::uint64_t noise_step_ = 0; // number of the step being released
   std::uint64_t updates_ = 0;

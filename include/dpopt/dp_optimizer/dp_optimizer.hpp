@@ -24,6 +24,7 @@
 #include "dpopt/dp_optimizer/roles.hpp"
 #include "dpopt/dp_optimizer/schedule.hpp"
 #include "dpopt/dp_optimizer/step_noise.hpp"
+#include "dpopt/dp_optimizer/trainer_code.hpp"
 #include "dpopt/noise/placement.hpp"
 #include "dpopt/parameters/fingerprint.hpp"
 #include "dpopt/parameters/ownership.hpp"
@@ -37,7 +38,6 @@
 #include <cstdint>
 #include <functional>
 #include <limits>
-#include <optional>
 #include <random>
 #include <span>
 #include <string>
@@ -105,7 +105,7 @@ public:
   /// Opens a microbatch. Errors are recorded and thrown by step() on all ranks.
   /// @throw state_error when add_noise() was called and neither step() nor scale_grad() since.
   void begin(const microbatch& m) {
-    require_outside_hook("begin()");
+    hook_.require_outside("begin()");
     if (phase_ == phase::released) finish_step();
     if (phase_ != phase::accumulating) throw state_error("begin(): the noisy sum was not released; call step() first");
     failure_.record([&] {
@@ -183,14 +183,14 @@ public:
   ///   @throw communication_error when the communicator failed, from then on at every call. An exception of a
   ///   whole-parameter base optimizer is thrown on its rank alone and ends the step there, half updated.
   bool step() {
-    require_outside_hook("step()");
+    hook_.require_outside("step()");
     if (phase_ == phase::accumulating && !reduce()) return false;
     if (phase_ == phase::reduced && fused()) {
       or_abandon([this] { release_and_update(); });
     } else {
       if (phase_ == phase::reduced) or_abandon([this] { write_gradients(divisor_); });
       if (phase_ == phase::noised) scale_grad();
-      call_hook();
+      hook_.call(*this);
       update_from_gradients();
     }
     complete_update();
@@ -210,12 +210,12 @@ public:
   /// on.
   /// @return false for a skipped (virtual) step.
   bool pre_step() {
-    require_outside_hook("pre_step()");
+    hook_.require_outside("pre_step()");
     failure_.record([&] { make_gradients(); });
     if (phase_ == phase::accumulating && !reduce()) return false;
     if (phase_ == phase::reduced) or_abandon([this] { write_gradients(divisor_); });
     if (phase_ == phase::noised) scale_grad();
-    call_hook();
+    hook_.call(*this);
     return true;
   }
 
@@ -251,13 +251,13 @@ public:
   /// An exception of the hook leaves the release in place: step() goes on with the update.
   void attach_step_hook(std::function<void(dp_optimizer&)> hook) {
     make_gradients();
-    hook_ = std::move(hook);
+    hook_.attach(std::move(hook));
   }
 
   /// Zeroes the parameters' gradients. Optional, at any time, any number of times: sums are step()'s own business. What
   /// pre_step() or add_noise() left there is dropped, and that step is over.
   void zero_grad() {
-    require_outside_hook("zero_grad()");
+    hook_.require_outside("zero_grad()");
     if (phase_ == phase::released || phase_ == phase::noised) finish_step();
     for (const auto& p : parameters_) std::fill(p.gradient.begin(), p.gradient.end(), T(0));
   }
@@ -787,30 +787,9 @@ private:
     return std::ssize(optimizer_state_[s]) == plan().total();
   }
 
-  /// A step is not over before its hook is.
-  void require_outside_hook(const char* what) const {
-    if (in_hook_)
-      throw state_error(message(what, " was called by the step hook, whose step is not over; call it later"));
-  }
-
-  void call_hook() {
-    if (hook_ && !hook_called_) {
-      hook_called_ = true;
-      const auto hook = hook_; // it may attach another one
-      in_hook_ = true;
-      try {
-        hook(*this);
-      } catch (...) {
-        in_hook_ = false;
-        throw;
-      }
-      in_hook_ = false;
-    }
-  }
-
   void finish_step() {
     phase_ = phase::accumulating;
-    hook_called_ = false;
+    hook_.next_step();
     state_.reset();
     progress_.reset();
     last_counts_ = contributions_.counts();
@@ -838,23 +817,10 @@ private:
   /// Runs the trainer's closure under record(), then the collective part, then hands over the closure's result.
   template <class F, class Collective>
   auto run(F&& closure, Collective&& collective) {
-    using result = std::decay_t<std::invoke_result_t<F>>;
     if (phase_ == phase::released) finish_step(); // a closure begins a step of its own
     if (phase_ != phase::accumulating)
       throw state_error("closure: the noisy sum of add_noise() was not released; call step() without one first");
-    if constexpr (std::is_void_v<result>) {
-      failure_.record(closure);
-      collective();
-    } else {
-      std::optional<result> value;
-      failure_.record([&] { value.emplace(closure()); });
-      collective();
-      if (!value) { // only after a skipped step: the next real one raises the failure on all ranks
-        if constexpr (std::default_initializable<result>) return result{};
-        else throw state_error("the closure failed in a skipped step; the next step() raises why on all ranks");
-      }
-      return std::move(*value);
-    }
+    return run_closure(failure_, std::forward<F>(closure), std::forward<Collective>(collective));
   }
 
   parameter_set<T> parameters_;
@@ -875,7 +841,7 @@ private:
   std::array<std::vector<T>, slots> optimizer_state_;
   std::vector<T> own_gradients_;
   shard_plan shards_; // only when the placement scatters
-  std::function<void(dp_optimizer&)> hook_;
+  step_hook<dp_optimizer> hook_;
   failure failure_;
   phase phase_ = phase::accumulating;
   std::uint64_t steps_ = 0;      // numbers of noise used up; also by failed steps
@@ -891,8 +857,6 @@ private:
   bool run_charged_ = false; // the accountant was told of the whole run
   bool skip_next_ = false;
   bool last_skipped_ = false;
-  bool hook_called_ = false;
-  bool in_hook_ = false;
 };
 
 /// Order-free: dp_optimizer opt(parameters, dp_options{}, flat{1.0}, counter_gaussian{1.1}, adam{}).
