@@ -395,6 +395,7 @@ TEST_CASE("a step without samples releases the core's noise, and private counts 
   dp_optimizer host(on_host.views(), dp_options{}, per_layer_bounds(), noise, scaling, adam{.learning_rate = 0.05},
                     serial{});
   t.with_optimizer([&](auto& opt) {
+    CHECK(opt.private_sample_counts().samples == 0); // before anything began
     t.feeder.feed(opt, 0, {{}});
     feeder.feed(host, 0, {{}});
     opt.step();

@@ -47,6 +47,7 @@ public:
     sums_ = device_vector<value_type, D>(on.device(), total_, "allocate sums");
     counts_ = device_vector<sample_counts, D>(on.device(), 1, "allocate counts");
     clear_sums(on);
+    clear_counts(on); // they may be asked for before the first begin()
   }
 
   /// Makes room for a microbatch and clears its norms.
@@ -55,8 +56,7 @@ public:
     for (std::size_t g = 0; g < members_.size(); ++g) waiting_[g] = static_cast<isize>(members_[g].size());
     for (auto& s : sources_) s = {};
     if (stale_) clear_sums(on);
-    if (!counted_) on.zero(counts_.data(), sizeof(sample_counts), "zero counts");
-    counted_ = true;
+    if (!counted_) clear_counts(on);
     const isize rows = clipper_.groups();
     norms_.reserve(on.device(), rows * m.samples, "allocate norms");
     factors_.reserve(on.device(), m.samples, "allocate factors");
@@ -118,6 +118,10 @@ public:
   }
 
 private:
+  void clear_counts(device_work<D>& on) {
+    on.zero(counts_.data(), sizeof(sample_counts), "zero counts");
+    counted_ = true;
+  }
   [[nodiscard]] double largest_norm() const {
     if constexpr (requires { clipper_.greatest_sensitivity(); }) return clipper_.greatest_sensitivity();
     else return clipper_.sensitivity(neighbouring::add_remove);
