@@ -179,6 +179,7 @@ set(dpopt_blas_headers
 set(dpopt_cuda_headers
     dpopt/cuda/accumulators.hpp
     dpopt/cuda/add_integers.cuh
+    dpopt/cuda/argument_table.hpp
     dpopt/cuda/clip_factors.cuh
     dpopt/cuda/cublas_product.cuh
     dpopt/cuda/cuda_api.cuh
@@ -205,8 +206,10 @@ set(dpopt_cuda_headers
     dpopt/cuda/grid_sum.cuh
     dpopt/cuda/host_noise.cuh
     dpopt/cuda/lane_access.cuh
+    dpopt/cuda/launch_queue.cuh
     dpopt/cuda/linear_norms.cuh
     dpopt/cuda/linear_source.cuh
+    dpopt/cuda/many_parameters.cuh
     dpopt/cuda/materialized_source.cuh
     dpopt/cuda/nccl.cuh
     dpopt/cuda/nccl_ranks.hpp
@@ -225,4 +228,5 @@ set(dpopt_cuda_headers
     dpopt/cuda/tensor_chunks.hpp
     dpopt/cuda/unfused_release.cuh
     dpopt/cuda/vector_load.cuh
+    dpopt/cuda/waiting_source.cuh
     dpopt/cuda/weighted_sum.cuh)

@@ -15,7 +15,7 @@
 #include "dpopt/cuda/gaussian_noise.cuh"
 #include "dpopt/cuda/grid_sum.cuh"
 #include "dpopt/cuda/linear_norms.cuh"
-#include "dpopt/cuda/release_once.cuh"
+#include "dpopt/cuda/many_parameters.cuh"
 #include "dpopt/cuda/release_once.cuh"
 #include "dpopt/cuda/row_norms.cuh"
 #include "dpopt/cuda/scaled_rows.cuh"
@@ -68,10 +68,6 @@ const void* const all_kernels[] = {
     kernel(&cuda::release_once<float, float, cuda::sgd_update<float>>),
     kernel(&cuda::release_once<float, float, cuda::adam_update<float, 2>>),
     kernel(&cuda::release_once<std::int64_t, double, cuda::adam_update<double, 2>>),
-
-    kernel(&cuda::permit_release<cuda::release_permit>),
-    kernel(&cuda::release_once<float, float, cuda::sgd_update<float>>),
-    kernel(&cuda::release_once<float, float, cuda::adam_update<float, 2>>),
     kernel(&cuda::release_once<std::int64_t, float, cuda::adam_update<float, 2>>),
 
     kernel(&cuda::clip_factors<norm_bound>),
@@ -79,6 +75,15 @@ const void* const all_kernels[] = {
     kernel(&cuda::clip_factors<psac_rule>),
     kernel(&cuda::clip_factors<drop_above_rule>),
     kernel(&cuda::clip_factors<scaled_rule<norm_bound>>),
+    kernel(&cuda::clip_factors_of_many<norm_bound>),
+    kernel(&cuda::clip_factors_of_many<automatic_rule>),
+    kernel(&cuda::add_norms_of_many<cuda::row_view<float>>),
+    kernel(&cuda::add_norms_of_many<cuda::outer_view<float>>),
+    kernel(&cuda::add_sums_of_many<cuda::row_view<float>, float>),
+    kernel(&cuda::add_sums_of_many<cuda::row_view<double>, double>),
+    kernel(&cuda::add_sums_of_many<cuda::outer_view<float>, float>),
+    kernel(&cuda::add_grid_sums_of_many<cuda::row_view<float>>),
+    kernel(&cuda::add_grid_sums_of_many<cuda::outer_view<float>>),
     kernel(&cuda::add_row_norms_by_warp<float>),
     kernel(&cuda::add_row_norms_by_warp<double>),
     kernel(&cuda::row_norm_parts<float>),

@@ -56,8 +56,9 @@ void check(const Rule& rule, isize n, isize members, bool weighted, double gradi
     }
   }
   cuda::sample_counts counts = {};
-  simt::run<cuda::clip_factors<Rule>>(cuda::clip_factors_shape(n), rule, m.squared.data(), n, members, weights,
-                                      gradient_scale, factors.data(), &counts);
+  simt::run<cuda::clip_factors<Rule>>(cuda::clip_factors_shape(n),
+                                      cuda::group_norms<Rule>{rule, m.squared.data(), members},
+                                      cuda::sample_weights{n, weights, gradient_scale}, factors.data(), &counts);
   CHECK(factors == expected);
   const auto on_device = counts.as_private_counts();
   CHECK(on_device.samples == counted.samples);
@@ -85,12 +86,40 @@ TEST_CASE("cuda clip factors: what is not finite gives 0 in every schedule, also
   const microbatch_norms m(40);
   simt::under_all_schedules([&] {
     std::vector<double> factors(40, -1);
-    simt::run<cuda::clip_factors<automatic_rule>>({2, 32}, automatic_rule{1, 0.01}, m.squared.data(), isize{40},
-                                                  isize{1}, nullptr, 1.0, factors.data(), nullptr);
+    const cuda::sample_weights all{40, nullptr, 1};
+    simt::run<cuda::clip_factors<automatic_rule>>(
+        {2, 32}, cuda::group_norms<automatic_rule>{{1, 0.01}, m.squared.data(), 1}, all, factors.data(), nullptr);
     for (std::size_t i = 0; i < factors.size(); ++i) CHECK((factors[i] == 0) == !std::isfinite(m.squared[i]));
     cuda::sample_counts counts = {};
-    simt::run<cuda::clip_factors<norm_bound>>({2, 32}, norm_bound{1}, m.squared.data(), isize{40}, isize{1}, nullptr,
-                                              1.0, factors.data(), &counts);
+    simt::run<cuda::clip_factors<norm_bound>>({2, 32}, cuda::group_norms<norm_bound>{{1}, m.squared.data(), 1}, all,
+                                              factors.data(), &counts);
     CHECK(counts.samples == 40);
   });
+}
+
+TEST_CASE("cuda clip factors: many groups in one launch, each with its own rule, norms and factors",
+          "[cuda][clip_factors][tiny]") {
+  for (const isize n : {0, 1, 33, 257}) {
+    const isize groups = 5;
+    const microbatch_norms m(groups * n);
+    const cuda::sample_weights all{n, m.weights.data(), 0.5};
+    cuda::argument_table<cuda::group_norms<norm_bound>> table;
+    std::vector<double> expected(m.squared.size()), factors(m.squared.size(), -1);
+    cuda::sample_counts alone = {};
+    for (isize g = 0; g < groups; ++g) {
+      const cuda::group_norms<norm_bound> group{{0.5 + static_cast<double>(g)}, m.squared.data() + g * n, 1 + g};
+      table.add(group);
+      simt::run<cuda::clip_factors<norm_bound>>(cuda::clip_factors_shape(n), group, all, expected.data() + g * n,
+                                                &alone);
+    }
+    simt::under_all_schedules([&] {
+      cuda::sample_counts counts = {};
+      simt::run<cuda::clip_factors_of_many<norm_bound>>(cuda::clip_factors_shape(n, groups), table, all, factors.data(),
+                                                        &counts);
+      CHECK(factors == expected);
+      CHECK(counts.samples == static_cast<unsigned long long>(groups * n));
+      CHECK(counts.clipped == alone.clipped);
+      CHECK(counts.non_finite == alone.non_finite);
+    });
+  }
 }

@@ -23,8 +23,9 @@ template <class View>
 std::vector<std::int64_t> sums_of(const View& view, isize batch, isize size, const std::vector<double>& factors,
                                   double unit) {
   std::vector<std::int64_t> out(static_cast<std::size_t>(size), 0);
-  simt::run<cuda::add_grid_sum<View>>(cuda::grid_sum_shape(batch, size), view, batch, size, factors.data(), 1 / unit,
-                                      std::ldexp(1.0, fraction_bits), cuda::grid_sum_parts(batch, size), out.data());
+  simt::run<cuda::add_grid_sum<View>>(cuda::grid_sum_shape(batch, size), view, batch, size, factors.data(),
+                                      cuda::grid_scale{1 / unit, std::ldexp(1.0, fraction_bits)},
+                                      cuda::grid_sum_parts(batch, size), out.data());
   return out;
 }
 
@@ -78,9 +79,9 @@ TEST_CASE("cuda grid sum: shares of a batch in several blocks, in every schedule
   const std::vector<double> factors(40, 0.5);
   std::vector<std::int64_t> out(20, 0), other(20, 0);
   simt::run<cuda::add_grid_sum<cuda::row_view<float>>>({2, 32}, rows.view(), isize{40}, isize{20}, factors.data(),
-                                                       1024.0, 1e9, isize{3}, out.data());
+                                                       cuda::grid_scale{1024.0, 1e9}, isize{3}, out.data());
   simt::run<cuda::add_grid_sum<cuda::row_view<float>>>({1, 32}, rows.view(), isize{40}, isize{20}, factors.data(),
-                                                       1024.0, 1e9, isize{1}, other.data());
+                                                       cuda::grid_scale{1024.0, 1e9}, isize{1}, other.data());
   CHECK(out == other);
 }
 
@@ -89,8 +90,8 @@ TEST_CASE("cuda grid sum: two blocks that share every number", "[cuda][grid_sum]
   const std::vector<double> factors(4, 0.5);
   std::vector<std::int64_t> shared(32, 7), alone(32, 7);
   simt::run<cuda::add_grid_sum<cuda::row_view<float>>>({2, 32}, rows.view(), isize{4}, isize{32}, factors.data(),
-                                                       1024.0, 1e9, isize{2}, shared.data());
+                                                       cuda::grid_scale{1024.0, 1e9}, isize{2}, shared.data());
   simt::run<cuda::add_grid_sum<cuda::row_view<float>>>({1, 32}, rows.view(), isize{4}, isize{32}, factors.data(),
-                                                       1024.0, 1e9, isize{1}, alone.data());
+                                                       cuda::grid_scale{1024.0, 1e9}, isize{1}, alone.data());
   CHECK(shared == alone);
 }

@@ -31,6 +31,11 @@ struct running_sum {
   void add(device_work<D>& on, const S& source, const double* factors, V* at) const {
     source.add_weighted_sum(on, factors, at);
   }
+  /// Of many_parameters.
+  template <class D, class Many>
+  void add_many(device_work<D>& on, const Many& parameters) const {
+    parameters.add_weighted_sums(on);
+  }
 };
 
 /// The core's integer_grid with its sums on the device: the same bits, for any order of samples, blocks and ranks.
@@ -48,10 +53,16 @@ public:
 
   template <class D, GridGradients<D> S>
   void add(device_work<D>& on, const S& source, const double* factors, value_type* at) const {
-    source.add_grid_sum(on, factors, grid_scale{1 / unit(), limit_}, at);
+    source.add_grid_sum(on, factors, scale(), at);
+  }
+  template <class D, class Many>
+  void add_many(device_work<D>& on, const Many& parameters) const {
+    parameters.add_grid_sums(on, scale());
   }
 
 private:
+  [[nodiscard]] grid_scale scale() const noexcept { return {1 / unit(), limit_}; }
+
   dpopt::integer_grid rules_; // of no numbers: it checks and computes the unit
   double limit_;
 };

@@ -3,11 +3,16 @@
 /// @file
 /// From per-sample gradients to the local sum, on the device: norms, factors, weighted sums, in the order in which
 /// gradients arrive. The host never waits, and never sees a norm unless the clipper learns from them.
+///
+/// Small parameters share launches: their norms until a table is full or their group is complete, their sums and, over
+/// groups, factors too. A group whose parameters are all small and `kept` waits for the others until the microbatch is
+/// over; any other is done with when it is complete.
 #pragma once
 
 #include "dpopt/clipping/clipper.hpp"
 #include "dpopt/cuda/clip_factors.cuh"
 #include "dpopt/cuda/device_gradients.hpp"
+#include "dpopt/cuda/launch_queue.cuh"
 #include "dpopt/cuda/observed_norms.hpp"
 #include "dpopt/dp_optimizer/contributions.hpp"
 #include "dpopt/dp_optimizer/microbatch.hpp"
@@ -42,6 +47,8 @@ public:
     for (isize p = static_cast<isize>(parameters.size()) - 1; p >= 0; --p)
       members_[static_cast<std::size_t>(clipper_.group_of(p))].push_back(p);
     waiting_.resize(groups);
+    may_wait_.resize(groups);
+    complete_.reserve(groups);
     sources_.resize(parameters.size());
     if constexpr (LearningClipper<C>) side_.assign(static_cast<std::size_t>(clipper_.side_scalars()), 0.0);
     sums_ = device_vector<value_type, D>(on.device(), total_, "allocate sums");
@@ -54,7 +61,8 @@ public:
   void begin(device_work<D>& on, const microbatch& m) {
     current_ = m;
     for (std::size_t g = 0; g < members_.size(); ++g) waiting_[g] = static_cast<isize>(members_[g].size());
-    for (auto& s : sources_) s = {};
+    std::fill(may_wait_.begin(), may_wait_.end(), true);
+    forget_sources();
     if (stale_) clear_sums(on);
     if (!counted_) clear_counts(on);
     const isize rows = clipper_.groups();
@@ -64,20 +72,24 @@ public:
       on.zero(norms_.data(), static_cast<std::size_t>(rows * m.samples) * sizeof(double), "zero norms");
   }
 
-  /// Puts the norms of parameter p on the stream, and, when its group is complete, factors and sums.
+  /// Puts the norms of parameter p on the stream, or in the queue for it, and, when its group is complete, factors and
+  /// sums.
   template <class S>
   void add(device_work<D>& on, isize p, const S& source) {
-    const isize g = clipper_.group_of(p);
-    source.add_squared_norms(on, norms(g));
-    sources_[static_cast<std::size_t>(p)] = waiting_source<A, D>(source);
-    count_down(on, g);
+    add_source(on, p, source, false);
+  }
+  template <class S>
+  void add(device_work<D>& on, isize p, const kept<S>& source) {
+    add_source(on, p, static_cast<const S&>(source), true);
   }
 
   /// Parameter p contributes nothing in this microbatch.
   void add_absent(device_work<D>& on, isize p) { count_down(on, clipper_.group_of(p)); }
 
-  /// The open microbatch is over: what a clipper learns from starts its way to the host.
+  /// The open microbatch is over: groups that waited are added; what a clipper learns from starts its way to the host.
   void close(device_work<D>& on) {
+    add_groups(on, complete_);
+    complete_.clear();
     if constexpr (LearningClipper<C>) observed_.fetch(on, current_, norms_.data(), clipper_.groups());
   }
 
@@ -90,7 +102,7 @@ public:
 
   /// Forgets views, counts and what was observed; the sums are cleared by whoever releases or drops them.
   void forget() noexcept {
-    for (auto& s : sources_) s = {};
+    forget_sources();
     counted_ = false;
     std::fill(side_.begin(), side_.end(), 0.0);
     observed_.forget();
@@ -128,16 +140,54 @@ private:
   }
   [[nodiscard]] double* norms(isize g) noexcept { return norms_.data() + g * current_.samples; }
 
+  void forget_sources() noexcept {
+    for (auto& s : sources_) s = {};
+    norms_queue_.forget();
+    sums_queue_.forget();
+    complete_.clear();
+  }
+
+  template <class S>
+  void add_source(device_work<D>& on, isize p, const S& source, bool stays) {
+    const isize g = clipper_.group_of(p);
+    auto& waiting = sources_[static_cast<std::size_t>(p)] = waiting_source<A, D>(source);
+    if (!(stays && waiting.shares_launches())) may_wait_[static_cast<std::size_t>(g)] = false;
+    if (waiting.shares_launches())
+      norms_queue_.add({&waiting, norms(g), nullptr}, norms_launch<A, D>{on, current_.samples});
+    else waiting.add_squared_norms(on, norms(g));
+    count_down(on, g);
+  }
+
   void count_down(device_work<D>& on, isize g) {
-    if (--waiting_[static_cast<std::size_t>(g)] > 0 || current_.samples == 0) return;
-    const auto& members = members_[static_cast<std::size_t>(g)];
-    launch_clip_factors(on, clipper_.rule(g), norms(g), current_, std::ssize(members), factors_.data(), counts_.data());
-    for (const isize p : members) {
-      auto& source = sources_[static_cast<std::size_t>(p)];
-      if (source)
-        source.add_to(accumulator_, on, factors_.data(), sums_.data() + offsets_[static_cast<std::size_t>(p)]);
-      source = {};
+    if (--waiting_[static_cast<std::size_t>(g)] > 0) return;
+    if (may_wait_[static_cast<std::size_t>(g)]) complete_.push_back(g);
+    else add_groups(on, {&g, 1});
+  }
+
+  /// Factors and sums of groups whose norms are asked for.
+  void add_groups(device_work<D>& on, std::span<const isize> groups) {
+    if (current_.samples == 0) return;
+    norms_queue_.flush(norms_launch<A, D>{on, current_.samples});
+    factors_.reserve(on.device(), std::ssize(groups) * current_.samples, "allocate factors");
+    launch_clip_factors(
+        on, std::ssize(groups),
+        [&](isize k) {
+          const isize g = groups[static_cast<std::size_t>(k)];
+          return group_norms{clipper_.rule(g), norms(g), std::ssize(members_[static_cast<std::size_t>(g)])};
+        },
+        current_, factors_.data(), counts_.data());
+    const double* factors = factors_.data();
+    for (const isize g : groups) {
+      for (const isize p : members_[static_cast<std::size_t>(g)]) {
+        const auto& source = sources_[static_cast<std::size_t>(p)];
+        value_type* const at = sums_.data() + offsets_[static_cast<std::size_t>(p)];
+        if (source.shares_launches())
+          sums_queue_.add({&source, at, factors}, sums_launch<A, D>{on, accumulator_, current_.samples});
+        else if (source) source.add_to(accumulator_, on, factors, at);
+      }
+      factors += current_.samples;
     }
+    sums_queue_.flush(sums_launch<A, D>{on, accumulator_, current_.samples});
   }
 
   /// What contributions of the core does with each finite norm.
@@ -160,12 +210,16 @@ private:
   std::vector<isize> offsets_;
   std::vector<std::vector<isize>> members_; // of each group, last registered first
   std::vector<isize> waiting_;              // parameters of each group whose norms are still missing
+  std::vector<char> may_wait_;              // whether all of each group that came is small and kept
+  std::vector<isize> complete_;             // groups that wait for the end of the microbatch
   std::vector<waiting_source<A, D>> sources_;
+  launch_queue<A, D, double> norms_queue_;
+  launch_queue<A, D, value_type> sums_queue_;
   std::vector<double> side_;
   observed_norms<D> observed_;
   device_vector<value_type, D> sums_;
   device_vector<double, D> norms_;   // [groups x samples], squared
-  device_vector<double, D> factors_; // [samples]
+  device_vector<double, D> factors_; // [groups that are added together x samples]
   device_vector<sample_counts, D> counts_;
   isize total_ = 0;
   bool stale_ = false;   // the sums hold something that must not be released

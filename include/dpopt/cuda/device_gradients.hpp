@@ -15,8 +15,7 @@
 
 #include <concepts>
 #include <cstdint>
-#include <cstring>
-#include <new>
+#include <string>
 
 namespace dpopt::cuda {
 
@@ -28,6 +27,22 @@ concept DeviceGradients =
       s.add_squared_norms(on, squared_norms); // [batch] += |g_i|^2, an upper bound
       s.add_weighted_sum(on, factors, out);   // [size] += sum_i factors[i] g_i
     };
+
+/// Optional: parameters that are small can be answered for together, many_parameters.cuh.
+template <class S>
+concept SharesLaunches = requires(const S s) {
+  { s.shares_launches() } -> std::same_as<bool>; // small enough for it
+  s.view();                                      // one of rows.cuh, with elements()
+};
+
+/// A source whose numbers stay as they are until the work of the step, or of the next begin(), is on the stream, and
+/// not only until its group is complete: kept(source). Small parameters then share launches also where each is a group
+/// of its own. NEVER for memory that the backward pass uses again: sums would be of other numbers than the norms, which
+/// bound nothing then.
+template <class S>
+struct kept : S {
+  explicit kept(const S& source) : S(source) {}
+};
 
 /// How a number becomes units of an integer grid: truncate(number x per_unit), or nothing when it is not below limit.
 struct grid_scale {
@@ -53,33 +68,5 @@ concept DeviceAccumulator = std::copyable<A> && requires(A a, const A k, double 
 template <class A, class S, class D>
 concept DeviceAccumulatesFrom = requires(const A a, device_work<D>& on, const S source, const double* factors,
                                          typename A::value_type* at) { a.add(on, source, factors, at); };
-
-/// Copy of a source view that waits for its group's factors: inline, without allocation.
-template <class A, class D>
-class waiting_source {
-public:
-  waiting_source() = default;
-
-  template <class S>
-    requires DeviceAccumulatesFrom<A, S, D> && GradientView<S>
-  explicit waiting_source(const S& source) noexcept : add_(&add_of<S>) {
-    std::memcpy(bytes_, &source, sizeof source);
-  }
-
-  [[nodiscard]] explicit operator bool() const noexcept { return add_ != nullptr; }
-  void add_to(const A& sum, device_work<D>& on, const double* factors, typename A::value_type* at) const {
-    add_(bytes_, sum, on, factors, at);
-  }
-
-private:
-  template <class S>
-  static void add_of(const std::byte* bytes, const A& sum, device_work<D>& on, const double* factors,
-                     typename A::value_type* at) {
-    sum.add(on, *std::launder(reinterpret_cast<const S*>(bytes)), factors, at); // memcpy made it an S
-  }
-
-  alignas(16) std::byte bytes_[source_capacity] = {};
-  void (*add_)(const std::byte*, const A&, device_work<D>&, const double*, typename A::value_type*) = nullptr;
-};
 
 } // namespace dpopt::cuda

@@ -96,7 +96,8 @@ public:
   }
 
   /// Hands over the per-sample gradients of parameter p for the open microbatch, any order. Work that follows on the
-  /// stream may overwrite the data when p's group is complete.
+  /// stream may overwrite the data when p's group is complete; that of kept(source) when step() or the next begin() has
+  /// returned, as it may wait until then for a launch together with other small parameters.
   template <class S>
   void gradient_ready(isize p, const S& source) {
     static_assert(

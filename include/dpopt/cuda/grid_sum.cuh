@@ -8,10 +8,11 @@
 /// Launched by every source with an element(). Bytes: rows read each number once; sums 16 bytes for each share of the
 /// samples. About 12 operations in double a number, two conversions among them: for rows of floats memory and
 /// arithmetic are about even, a million numbers in 0.83 us on an H200 (4.8 TB/s) and 2.5 us on an A100, where
-/// arithmetic is the limit; for factored layers arithmetic alone, 0.9 | 3 us. 256 threads; registers 38 | 38 for rows
-/// (75 %), 64 | 56 for factors (50 %); no shared memory.
+/// arithmetic is the limit; for factored layers arithmetic alone, 0.9 | 3 us. 256 threads; registers 40 | 40 for rows
+/// (75 %), 38 | 32 for factors (75 | 100 %); no shared memory.
 #pragma once
 
+#include "dpopt/cuda/device_gradients.hpp"
 #include "dpopt/cuda/dialect.cuh"
 #include "dpopt/cuda/rows.cuh"
 #include "dpopt/gradients/per_sample_gradients.hpp"
@@ -21,29 +22,37 @@
 
 namespace dpopt::cuda {
 
-/// sums[k] += the sum over samples of truncate(element(i, place(k), factors[i]) x per_unit), wrapping; a number that is
-/// not below limit in magnitude adds nothing, a sample of factor 0 is not read. A thread an element and one of `parts`
-/// equal shares of the samples.
-/// @param view row_view, outer_view or sequence_view: anything with place and element (rows.cuh).
-/// @param per_unit 1 / integer_grid::unit(). @param limit 2^fraction_bits.
+/// The units of x, as the bits that a sum of integers adds.
+[[nodiscard]] __device__ inline std::uint64_t grid_units(double x, grid_scale grid) {
+  const double units = x * grid.per_unit;
+  return std::abs(units) < grid.limit ? static_cast<std::uint64_t>(static_cast<std::int64_t>(units)) : 0;
+}
+
+/// What is added to sums[k] by one of `parts` equal shares of the samples, the at-th of size * parts: the sum of
+/// truncate(element(i, place(k), factors[i]) x per_unit), wrapping; a number that is not below limit in magnitude adds
+/// nothing, a sample of factor 0 is not read.
+/// @param view anything with place and element (rows.cuh). @param grid per_unit 1 / integer_grid::unit(), limit
+///   2^fraction_bits.
 template <class View>
-__global__ void add_grid_sum(View view, isize batch, isize size, const double* factors, double per_unit, double limit,
-                             isize parts, std::int64_t* sums) {
-  const isize threads = static_cast<isize>(blockDim.x);
+__device__ inline void add_grid_share(const View& view, isize batch, isize size, const double* factors, grid_scale grid,
+                                      isize parts, isize at, std::int64_t* sums) {
   const isize share = (batch + parts - 1) / parts;
-  for (isize at = blockIdx.x * threads + threadIdx.x; at < size * parts; at += threads * gridDim.x) {
-    const isize part = at / size, k = at - part * size;
-    const isize end = (part + 1) * share < batch ? (part + 1) * share : batch;
-    const auto place = view.place(k);
-    std::uint64_t sum = 0;
-    for (isize i = part * share; i < end; ++i) {
-      if (factors[i] == 0) continue;
-      const double x = view.element(i, place, rounded_down<double>(factors[i])) * per_unit;
-      if (!(std::abs(x) < limit)) continue;
-      sum += static_cast<std::uint64_t>(static_cast<std::int64_t>(x));
-    }
-    if (sum != 0) atomicAdd(reinterpret_cast<unsigned long long*>(sums + k), static_cast<unsigned long long>(sum));
-  }
+  const isize part = at / size, k = at - part * size;
+  const isize end = (part + 1) * share < batch ? (part + 1) * share : batch;
+  const auto place = view.place(k);
+  std::uint64_t sum = 0;
+  for (isize i = part * share; i < end; ++i)
+    if (factors[i] != 0) sum += grid_units(view.element(i, place, rounded_down<double>(factors[i])), grid);
+  if (sum != 0) atomicAdd(reinterpret_cast<unsigned long long*>(sums + k), static_cast<unsigned long long>(sum));
+}
+
+/// All elements of one parameter and shares of the samples, a thread each.
+template <class View>
+__global__ void add_grid_sum(View view, isize batch, isize size, const double* factors, grid_scale grid, isize parts,
+                             std::int64_t* sums) {
+  const isize threads = static_cast<isize>(blockDim.x);
+  for (isize at = blockIdx.x * threads + threadIdx.x; at < size * parts; at += threads * gridDim.x)
+    add_grid_share(view, batch, size, factors, grid, parts, at, sums);
 }
 
 /// Shares of the samples, so that about 65536 threads are busy where there are samples enough.
@@ -59,10 +68,10 @@ __global__ void add_grid_sum(View view, isize batch, isize size, const double* f
 
 /// Puts add_grid_sum on the stream.
 template <class Work, class View>
-void launch_grid_sum(Work& on, const View& view, isize batch, isize size, const double* factors, double per_unit,
-                     double limit, std::int64_t* sums) {
-  on.launch("add_grid_sum", grid_sum_shape(batch, size), &add_grid_sum<View>, view, batch, size, factors, per_unit,
-            limit, grid_sum_parts(batch, size), sums);
+void launch_grid_sum(Work& on, const View& view, isize batch, isize size, const double* factors, grid_scale grid,
+                     std::int64_t* sums) {
+  on.launch("add_grid_sum", grid_sum_shape(batch, size), &add_grid_sum<View>, view, batch, size, factors, grid,
+            grid_sum_parts(batch, size), sums);
 }
 
 } // namespace dpopt::cuda

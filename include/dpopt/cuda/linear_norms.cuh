@@ -17,6 +17,20 @@
 
 namespace dpopt::cuda {
 
+/// |a|^2 |e|^2, an upper bound as its factors are.
+[[nodiscard]] __device__ inline double outer_squared_norm(double a, double e) {
+  double product = a * e;
+  if (product < underflow_matters_below && a > 0 && e > 0) product += std::numeric_limits<double>::denorm_min();
+  return upper_bound_of_sum(product, 1);
+}
+
+/// The weight's squared norm of sample i by one warp, all of whose lanes must come.
+template <class U>
+[[nodiscard]] __device__ inline double warp_squared_norm(const outer_view<U>& factors, isize i) {
+  const double a = warp_squared_norm(factors.inputs.row(i), factors.inputs.size);
+  return outer_squared_norm(a, warp_squared_norm(factors.outputs.row(i), factors.outputs.size));
+}
+
 /// A warp a sample. weight_norms[i] += |a_i|^2 |e_i|^2 and, where bias_norms is not null, bias_norms[i] += |e_i|^2; the
 /// two may be one array (flat clipping).
 template <class U>
@@ -26,9 +40,7 @@ __global__ void add_linear_norms(outer_view<U> factors, double* weight_norms, do
     const double a = warp_squared_norm(factors.inputs.row(i), factors.inputs.size);
     const double e = warp_squared_norm(factors.outputs.row(i), factors.outputs.size);
     if (threadIdx.x % warp_size != 0) continue;
-    double product = a * e;
-    if (product < underflow_matters_below && a > 0 && e > 0) product += std::numeric_limits<double>::denorm_min();
-    weight_norms[i] += upper_bound_of_sum(product, 1);
+    weight_norms[i] += outer_squared_norm(a, e);
     if (bias_norms != nullptr) bias_norms[i] += e;
   }
 }

@@ -8,6 +8,7 @@
 #include "dpopt/cuda/device_gradients.hpp"
 #include "dpopt/cuda/grid_sum.cuh"
 #include "dpopt/cuda/linear_norms.cuh"
+#include "dpopt/cuda/many_parameters.cuh"
 #include "dpopt/cuda/rows.cuh"
 #include "dpopt/cuda/scaled_rows.cuh"
 #include "dpopt/cuda/sequence_norms.cuh"
@@ -68,10 +69,11 @@ struct linear_weight {
   }
   template <class D>
   void add_grid_sum(device_work<D>& on, const double* factors, grid_scale grid, std::int64_t* out) const {
-    launch_grid_sum(on, view(), samples_, size(), factors, grid.per_unit, grid.limit, out);
+    launch_grid_sum(on, view(), samples_, size(), factors, grid, out);
   }
 
-private:
+  /// Small layers' sums are then added number by number, in the order of the samples, and not by a product.
+  [[nodiscard]] bool shares_launches() const noexcept { return size() <= most_shared_elements; }
   [[nodiscard]] outer_view<U> view() const noexcept {
     return {{activations, samples_, inputs, inputs}, {output_gradients, samples_, outputs, outputs}};
   }
@@ -120,7 +122,7 @@ struct linear_sequence {
   }
   template <class D>
   void add_grid_sum(device_work<D>& on, const double* factors, grid_scale grid, std::int64_t* out) const {
-    launch_grid_sum(on, view(), samples_, size(), factors, grid.per_unit, grid.limit, out);
+    launch_grid_sum(on, view(), samples_, size(), factors, grid, out);
   }
 
 private:

@@ -6,6 +6,7 @@
 
 #include "dpopt/cuda/device_gradients.hpp"
 #include "dpopt/cuda/grid_sum.cuh"
+#include "dpopt/cuda/many_parameters.cuh"
 #include "dpopt/cuda/row_norms.cuh"
 #include "dpopt/cuda/weighted_sum.cuh"
 #include "dpopt/gradients/materialized.hpp"
@@ -36,16 +37,16 @@ public:
 
   template <class D, std::floating_point Out>
   void add_weighted_sum(device_work<D>& on, const double* factors, Out* out) const {
-    on.launch("add_weighted_rows", weighted_rows_shape<U>(batch(), size()), &add_weighted_rows<U, Out>, view(),
-              factors, out);
+    on.launch("add_weighted_rows", weighted_rows_shape<U>(batch(), size()), &add_weighted_rows<U, Out>, view(), factors,
+              out);
   }
 
   template <class D>
   void add_grid_sum(device_work<D>& on, const double* factors, grid_scale grid, std::int64_t* out) const {
-    launch_grid_sum(on, view(), batch(), size(), factors, grid.per_unit, grid.limit, out);
+    launch_grid_sum(on, view(), batch(), size(), factors, grid, out);
   }
 
-private:
+  [[nodiscard]] bool shares_launches() const noexcept { return size() <= most_shared_elements; }
   [[nodiscard]] row_view<U> view() const noexcept { return {this->rows, batch(), size(), this->stride}; }
 };
 

@@ -18,13 +18,19 @@
 
 namespace dpopt::cuda {
 
+/// |row i|^2 by one warp, as warp_squared_norm of its numbers.
+template <class U>
+[[nodiscard]] __device__ inline double warp_squared_norm(const row_view<U>& rows, isize i) {
+  return warp_squared_norm(rows.row(i), rows.size);
+}
+
 /// A warp a row. Launched with row_norm_plan::norms where parts == 0.
 template <class U>
 __global__ void add_row_norms_by_warp(row_view<U> rows, double* squared_norms) {
   const isize warps = static_cast<isize>(blockDim.x) / warp_size;
   const isize all = warps * static_cast<isize>(gridDim.x);
   for (isize i = blockIdx.x * warps + threadIdx.x / warp_size; i < rows.batch; i += all) {
-    const double norm = warp_squared_norm(rows.row(i), rows.size);
+    const double norm = warp_squared_norm(rows, i);
     if (threadIdx.x % warp_size == 0) squared_norms[i] += norm;
   }
 }

@@ -4,11 +4,15 @@
 /// What kernels are told about matrices in device memory: views that are copied by value. `size`, strides and indices
 /// count elements. Views of a parameter's per-sample gradients write single numbers as the CPU's sources do:
 /// element(i, place(k), scale) is scale x number k of sample i's; place(k) is found once for many samples, because it
-/// may hold a division.
+/// may hold a division. scale_type<Out>: what a factor is narrowed to before it meets a number on its way into a sum of
+/// Out; columns_a_thread: how many elements of such a sum a thread takes.
 #pragma once
 
+#include "dpopt/core/platform.hpp"
 #include "dpopt/core/types.hpp"
 #include "dpopt/cuda/dialect.cuh"
+#include "dpopt/cuda/vector_load.cuh"
+#include "dpopt/gradients/per_sample_gradients.hpp"
 
 namespace dpopt::cuda {
 
@@ -20,6 +24,11 @@ struct row_view {
   isize size;
   isize stride;
 
+  template <class Out>
+  using scale_type = product_type<U, Out>;
+  static constexpr isize columns_a_thread = per_vector<U>;
+
+  [[nodiscard]] DPOPT_DEVICE isize elements() const { return size; }
   [[nodiscard]] __device__ const U* row(isize i) const { return first + i * stride; }
 
   [[nodiscard]] __device__ isize place(isize k) const { return k; }
@@ -56,6 +65,11 @@ struct outer_view {
   row_view<U> inputs;
   row_view<U> outputs; ///< gradients by the layer's outputs
 
+  template <class Out>
+  using scale_type = double;
+  static constexpr isize columns_a_thread = 1;
+
+  [[nodiscard]] DPOPT_DEVICE isize elements() const { return inputs.size * outputs.size; }
   [[nodiscard]] __device__ outer_place place(isize k) const { return {k / inputs.size, k % inputs.size}; }
   /// As linear_weight::copy_sample writes it.
   [[nodiscard]] __device__ double element(isize i, outer_place at, double scale) const {
