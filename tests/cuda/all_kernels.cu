@@ -101,4 +101,5 @@ const void* const all_kernels[] = {
     kernel(&cuda::link_tokens<float, std::int32_t>),
     kernel(&cuda::add_token_norms<float, std::int32_t>),
     kernel(&cuda::add_token_sum<float, std::int32_t, float>),
+    kernel(&cuda::add_token_grid_sum<float, std::int32_t>),
 };

@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "support/simt/rows.hpp"
 
+#include "dpopt/accumulation/integer_grid.hpp"
 #include "dpopt/cuda/embedding.cuh"
 #include "dpopt/gradients/embedding.hpp"
 #include "support/catch.hpp"
@@ -64,6 +65,18 @@ struct on_device {
   }
 };
 
+/// On top of 5 units; of the core's integer_grid with 20 bits.
+const cuda::grid_scale scale{0x1p13, 0x1p20}; // 64 < 2^7
+
+template <class U, class Token>
+std::vector<std::int64_t> grid_sum(const batch_of_tokens<U, Token>& b, const std::vector<double>& factors) {
+  on_device<U, Token> device(b);
+  std::vector<std::int64_t> out(static_cast<std::size_t>(b.vocabulary * b.dimension), 5);
+  simt::run<cuda::add_token_grid_sum<U, Token>>(cuda::token_grid_shape(b.samples, b.positions), device.view,
+                                                device.links(), factors.data(), scale, out.data());
+  return out;
+}
+
 template <class Out, class U, class Token>
 void check(const batch_of_tokens<U, Token>& b) {
   workspace scratch;
@@ -76,6 +89,13 @@ void check(const batch_of_tokens<U, Token>& b) {
   INFO("samples " << b.samples << " positions " << b.positions << " dimension " << b.dimension);
   CHECK(simt::greatest_difference(device.norms(), norms) < 1e-10);
   CHECK(device.template sum<Out>(factors) == sum);
+  integer_grid grid(20, 1e6);
+  grid.resize(b.vocabulary * b.dimension, 64);
+  CHECK(1 / grid.unit() == scale.per_unit);
+  grid.add(0, b.on_cpu(), {0, b.samples}, factors.data(), scratch);
+  std::vector<std::int64_t> units(grid.data(), grid.data() + b.vocabulary * b.dimension);
+  for (auto& x : units) x += 5;
+  CHECK(grid_sum(b, factors) == units);
 }
 
 } // namespace
@@ -95,10 +115,12 @@ TEST_CASE("cuda embedding: the same bits under every schedule, however the table
   on_device<float, std::int32_t> first(b);
   const auto norms = first.norms();
   const auto sum = first.sum<float>(factors);
+  const auto units = grid_sum(b, factors);
   simt::under_all_schedules([&] {
     on_device<float, std::int32_t> again(b);
     CHECK(again.norms() == norms);
     CHECK(again.sum<float>(factors, 3) == sum);
+    CHECK(grid_sum(b, factors) == units);
   });
 }
 
@@ -125,6 +147,18 @@ TEST_CASE("cuda embedding: a token outside of the table writes nowhere", "[cuda]
     for (std::size_t k = 0; k < 2; ++k) CHECK(sum[v * 2 + k] == 0.25f);
   CHECK(sum[0] != 0.25f);
   CHECK(sum[6] != 0.25f);
+  const auto units = grid_sum(b, {1, 1});
+  for (std::size_t k = 0; k < units.size(); ++k) CHECK((units[k] != 5) == (k < 2 || k >= 6));
+}
+
+TEST_CASE("cuda embedding: two blocks that add to one row of the grid", "[cuda][embedding][race]") {
+  batch_of_tokens<float, std::int32_t> b(2, 1, 4, 32);
+  b.tokens = {3, 3};
+  on_device<float, std::int32_t> device(b);
+  std::vector<std::int64_t> out(4 * 32, 5);
+  simt::run<cuda::add_token_grid_sum<float, std::int32_t>>({2, 32}, device.view, device.links(),
+                                                           std::vector<double>{1, 0.5}.data(), scale, out.data());
+  CHECK(out == grid_sum(b, {1, 0.5}));
 }
 
 TEST_CASE("cuda embedding: one warp with more tokens than it makes ready at once", "[cuda][embedding][race]") {

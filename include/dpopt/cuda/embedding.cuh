@@ -4,18 +4,21 @@
 /// The table of an embedding layer on the device, never dense: repeated tokens of a sample are found first, then norms
 /// and sums follow the links from each token's first position to its later ones.
 ///
-/// Deterministic: no atomics, samples and positions in their order, the bits of dpopt::embedding. The price is that a
-/// row which many samples hold is one warp's work.
+/// Deterministic: sums in floating point without atomics, samples and positions in their order, the bits of
+/// dpopt::embedding. The price is that a row which many samples hold is one warp's work. Sums on the integer grid, which
+/// no order can change, are added by atomics, a warp a token.
 ///
 /// Launched by cuda::embedding. With N positions in the batch and d columns: link_tokens reads up to `positions` tokens
 /// for each, from cache; the norms read N d numbers once; the sum reads those of kept samples, reads and writes a row
 /// of the table for each head, and every warp looks through N heads in cache. Roofline of norm or sum for a million
-/// numbers, H200 (4.8 TB/s) | A100 (2.0 TB/s): float 0.83 | 2.0 us and 2.5 | 6.0 us. Registers sm_80 | sm_90 in float:
+/// numbers, H200 (4.8 TB/s) | A100 (2.0 TB/s): float 0.83 | 2.0 us and 2.5 | 6.0 us; sum on the grid, 20 bytes a number of
+/// which 16 are atomics, 4.2 | 10 us where tokens are many. Registers sm_80 | sm_90 in float:
 /// link 22 | 28 (256 threads, 100 %), norm 32 | 34 (128 threads, 100 | 75 %), sum 56 | 54 (128 threads, 56 %) and 5 KiB
 /// of shared memory.
 #pragma once
 
 #include "dpopt/cuda/dialect.cuh"
+#include "dpopt/cuda/grid_sum.cuh"
 #include "dpopt/cuda/reduce.cuh"
 #include "dpopt/cuda/squared_norm.cuh"
 #include "dpopt/gradients/per_sample_gradients.hpp"
@@ -160,10 +163,31 @@ __global__ void add_token_sum(token_view<U, Token> v, token_links links, const d
   }
 }
 
+/// integer_grid::add of the table: out[token * dimension + k] += the units of factors[i] x the sum of its gradients in
+/// sample i. A warp a position, which has something to do where it is the first of its token.
+template <class U, class Token>
+__global__ void add_token_grid_sum(token_view<U, Token> v, token_links links, const double* factors, grid_scale grid,
+                                   std::int64_t* out) {
+  const isize warps = static_cast<isize>(blockDim.x) / warp_size;
+  for (isize at = blockIdx.x * warps + threadIdx.x / warp_size; at < v.samples * v.positions; at += warps * gridDim.x) {
+    const isize i = at / v.positions, head = links.heads[at];
+    if (head < 0 || factors[i] == 0) continue;
+    const double factor = rounded_down<double>(factors[i]);
+    for (isize k = threadIdx.x % warp_size; k < v.dimension; k += warp_size) {
+      const double x = factor * v.linked_sum(links.next, i, at - i * v.positions, k);
+      add_units(out + head * v.dimension + k, grid_units(x, grid));
+    }
+  }
+}
+
 [[nodiscard]] constexpr launch_shape link_tokens_shape(isize samples, isize positions) noexcept {
   return cover(samples * positions);
 }
 [[nodiscard]] constexpr launch_shape token_norms_shape(isize samples) noexcept { return cover(samples * 128, 128); }
+
+[[nodiscard]] constexpr launch_shape token_grid_shape(isize samples, isize positions) noexcept {
+  return cover(samples * positions * warp_size);
+}
 
 /// Rows of the table for each warp of add_token_sum: about 8192 warps look through the heads.
 [[nodiscard]] constexpr isize token_sum_rows(isize vocabulary, isize dimension) noexcept {

@@ -41,6 +41,13 @@ public:
               links, factors, token_sum_rows(this->vocabulary, this->dimension), out);
   }
 
+  template <class D>
+  void add_grid_sum(device_work<D>& on, const double* factors, grid_scale grid, std::int64_t* out) const {
+    const token_links links = linked(on);
+    on.launch("add_token_grid_sum", token_grid_shape(batch(), this->positions), &add_token_grid_sum<U, Token>, view(),
+              links, factors, grid, out);
+  }
+
 private:
   template <class D>
   [[nodiscard]] token_links linked(device_work<D>& on) const {

@@ -28,6 +28,11 @@ namespace dpopt::cuda {
   return std::abs(units) < grid.limit ? static_cast<std::uint64_t>(static_cast<std::int64_t>(units)) : 0;
 }
 
+/// Adds units to a number that other threads add to as well.
+__device__ inline void add_units(std::int64_t* sum, std::uint64_t units) {
+  if (units != 0) atomicAdd(reinterpret_cast<unsigned long long*>(sum), static_cast<unsigned long long>(units));
+}
+
 /// What is added to sums[k] by one of `parts` equal shares of the samples, the at-th of size * parts: the sum of
 /// truncate(element(i, place(k), factors[i]) x per_unit), wrapping; a number that is not below limit in magnitude adds
 /// nothing, a sample of factor 0 is not read.
@@ -43,7 +48,7 @@ __device__ inline void add_grid_share(const View& view, isize batch, isize size,
   std::uint64_t sum = 0;
   for (isize i = part * share; i < end; ++i)
     if (factors[i] != 0) sum += grid_units(view.element(i, place, rounded_down<double>(factors[i])), grid);
-  if (sum != 0) atomicAdd(reinterpret_cast<unsigned long long*>(sums + k), static_cast<unsigned long long>(sum));
+  add_units(sums + k, sum);
 }
 
 /// All elements of one parameter and shares of the samples, a thread each.
