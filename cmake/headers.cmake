@@ -216,12 +216,12 @@ set(dpopt_cuda_headers
     dpopt/cuda/noise_tiles.cuh
     dpopt/cuda/observed_norms.hpp
     dpopt/cuda/parameter_view.hpp
+    dpopt/cuda/product_operands.cuh
     dpopt/cuda/reduce.cuh
     dpopt/cuda/release_once.cuh
     dpopt/cuda/release_terms.hpp
     dpopt/cuda/row_norms.cuh
     dpopt/cuda/rows.cuh
-    dpopt/cuda/scaled_rows.cuh
     dpopt/cuda/sequence_norms.cuh
     dpopt/cuda/squared_norm.cuh
     dpopt/cuda/staged.hpp

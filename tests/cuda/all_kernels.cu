@@ -16,9 +16,9 @@
 #include "dpopt/cuda/grid_sum.cuh"
 #include "dpopt/cuda/linear_norms.cuh"
 #include "dpopt/cuda/many_parameters.cuh"
+#include "dpopt/cuda/product_operands.cuh"
 #include "dpopt/cuda/release_once.cuh"
 #include "dpopt/cuda/row_norms.cuh"
-#include "dpopt/cuda/scaled_rows.cuh"
 #include "dpopt/cuda/sequence_norms.cuh"
 #include "dpopt/cuda/weighted_sum.cuh"
 
@@ -93,8 +93,7 @@ const void* const all_kernels[] = {
     kernel(&cuda::add_sequence_norms<float>),
     kernel(&cuda::add_weighted_rows<float, float>),
     kernel(&cuda::add_weighted_rows<double, double>),
-    kernel(&cuda::scale_rows<float, float>),
-    kernel(&cuda::select_rows<float, float>),
+    kernel(&cuda::product_operands<float, float>),
     kernel(&cuda::add_grid_sum<cuda::row_view<float>>),
     kernel(&cuda::add_grid_sum<cuda::outer_view<float>>),
     kernel(&cuda::add_grid_sum<cuda::sequence_view<float>>),

@@ -5,16 +5,16 @@
 /// and sums follow the links from each token's first position to its later ones.
 ///
 /// Deterministic: sums in floating point without atomics, samples and positions in their order, the bits of
-/// dpopt::embedding. The price is that a row which many samples hold is one warp's work. Sums on the integer grid, which
-/// no order can change, are added by atomics, a warp a token.
+/// dpopt::embedding. The price is that a row which many samples hold is one warp's work. Sums on the integer grid,
+/// which no order can change, are added by atomics, a warp a token.
 ///
 /// Launched by cuda::embedding. With N positions in the batch and d columns: link_tokens reads up to `positions` tokens
 /// for each, from cache; the norms read N d numbers once; the sum reads those of kept samples, reads and writes a row
 /// of the table for each head, and every warp looks through N heads in cache. Roofline of norm or sum for a million
-/// numbers, H200 (4.8 TB/s) | A100 (2.0 TB/s): float 0.83 | 2.0 us and 2.5 | 6.0 us; sum on the grid, 20 bytes a number of
-/// which 16 are atomics, 4.2 | 10 us where tokens are many. Registers sm_80 | sm_90 in float:
-/// link 22 | 28 (256 threads, 100 %), norm 32 | 34 (128 threads, 100 | 75 %), sum 56 | 54 (128 threads, 56 %) and 5 KiB
-/// of shared memory.
+/// numbers, H200 (4.8 TB/s) | A100 (2.0 TB/s): float 0.83 | 2.0 us and 2.5 | 6.0 us; sum on the grid, 20 bytes a number
+/// of which 16 are atomics, 4.2 | 10 us where tokens are many. Registers sm_80 | sm_90 in float: link 22 | 28 (256
+/// threads, 100 %), norm 32 | 34 (128 threads, 100 | 75 %), sum 56 | 54 (128 threads, 56 %) and 5 KiB of shared memory,
+/// sum on the grid 30 | 30 (256 threads, 100 %).
 #pragma once
 
 #include "dpopt/cuda/dialect.cuh"

@@ -22,8 +22,8 @@ class embedding : dpopt::embedding<U, Token> {
 
 public:
   using host::batch, host::host, host::no_padding, host::size;
-  using host::token_sample_stride, host::token_position_stride;       // as for the core's
   using host::gradient_sample_stride, host::gradient_position_stride; // dense at first
+  using host::token_sample_stride, host::token_position_stride;       // as for the core's
 
   /// The core's question, without reading a token.
   [[nodiscard]] std::string problem() const { return host::layout_problem(); }
@@ -37,8 +37,9 @@ public:
   template <class D, std::floating_point Out>
   void add_weighted_sum(device_work<D>& on, const double* factors, Out* out) const {
     const token_links links = linked(on);
-    on.launch("add_token_sum", token_sum_shape(batch(), this->vocabulary, this->dimension), &add_token_sum<U, Token, Out>, view(),
-              links, factors, token_sum_rows(this->vocabulary, this->dimension), out);
+    on.launch("add_token_sum", token_sum_shape(batch(), this->vocabulary, this->dimension),
+              &add_token_sum<U, Token, Out>, view(), links, factors, token_sum_rows(this->vocabulary, this->dimension),
+              out);
   }
 
   template <class D>
@@ -58,17 +59,10 @@ private:
     return links;
   }
   [[nodiscard]] token_view<U, Token> view() const noexcept {
-    return {this->tokens,
-            this->output_gradients,
-            batch(),
-            this->positions,
-            this->vocabulary,
-            this->dimension,
-            this->padding_index,
-            token_sample_stride,
-            token_position_stride,
-            gradient_sample_stride,
-            gradient_position_stride};
+    return {this->tokens,           this->output_gradients,  batch(),
+            this->positions,        this->vocabulary,        this->dimension,
+            this->padding_index,    token_sample_stride,     token_position_stride,
+            gradient_sample_stride, gradient_position_stride};
   }
 };
 

@@ -9,8 +9,8 @@
 #include "dpopt/cuda/grid_sum.cuh"
 #include "dpopt/cuda/linear_norms.cuh"
 #include "dpopt/cuda/many_parameters.cuh"
+#include "dpopt/cuda/product_operands.cuh"
 #include "dpopt/cuda/rows.cuh"
-#include "dpopt/cuda/scaled_rows.cuh"
 #include "dpopt/cuda/sequence_norms.cuh"
 #include "dpopt/gradients/linear_sequence.hpp"
 
@@ -33,11 +33,10 @@ template <class U, class Out, class D>
 void add_scaled_product(device_work<D>& on, const sequence_view<U>& v, const double* factors, Out* out) {
   const isize rows = v.inputs.samples * v.inputs.positions;
   if (rows == 0 || v.inputs.size == 0 || v.outputs.size == 0) return;
-  const auto shape = scaled_rows_shape(v.inputs.samples, v.inputs.positions);
   Out* const scaled = on.template scratch<Out>(rows * (v.outputs.size + v.inputs.size));
   Out* const selected = scaled + rows * v.outputs.size;
-  on.launch("scale_rows", shape, &scale_rows<U, Out>, v.outputs, factors, scaled);
-  on.launch("select_rows", shape, &select_rows<U, Out>, v.inputs, factors, selected);
+  on.launch("product_operands", product_operands_shape(v.inputs.samples, v.inputs.positions), &product_operands<U, Out>,
+            v, factors, scaled, selected);
   on.add_transposed_product(v.outputs.size, v.inputs.size, rows, scaled, selected, out, "gradient product");
 }
 
