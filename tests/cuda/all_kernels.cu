@@ -21,6 +21,7 @@
 #include "dpopt/cuda/row_norms.cuh"
 #include "dpopt/cuda/sequence_norms.cuh"
 #include "dpopt/cuda/weighted_sum.cuh"
+#include "dpopt/gradients/half.hpp"
 
 #include <cstddef>
 #include <cstdint>
@@ -78,9 +79,12 @@ const void* const all_kernels[] = {
     kernel(&cuda::clip_factors_of_many<norm_bound>),
     kernel(&cuda::clip_factors_of_many<automatic_rule>),
     kernel(&cuda::add_norms_of_many<cuda::row_view<float>>),
+    kernel(&cuda::add_norms_of_many<cuda::row_view<bfloat16>>),
     kernel(&cuda::add_norms_of_many<cuda::outer_view<float>>),
     kernel(&cuda::add_sums_of_many<cuda::row_view<float>, float>),
     kernel(&cuda::add_sums_of_many<cuda::row_view<double>, double>),
+    kernel(&cuda::add_sums_of_many<cuda::row_view<bfloat16>, float>),
+    kernel(&cuda::add_sums_of_many<cuda::outer_view<float16>, float>),
     kernel(&cuda::add_sums_of_many<cuda::outer_view<float>, float>),
     kernel(&cuda::add_grid_sums_of_many<cuda::row_view<float>>),
     kernel(&cuda::add_grid_sums_of_many<cuda::outer_view<float>>),
@@ -89,16 +93,30 @@ const void* const all_kernels[] = {
     kernel(&cuda::row_norm_parts<float>),
     kernel(&cuda::row_norm_parts<double>),
     kernel(&cuda::add_norm_parts<double>),
+    kernel(&cuda::add_row_norms_by_warp<bfloat16>),
+    kernel(&cuda::add_row_norms_by_warp<float16>),
+    kernel(&cuda::row_norm_parts<bfloat16>),
+    kernel(&cuda::row_norm_parts<float16>),
     kernel(&cuda::add_linear_norms<float>),
+    kernel(&cuda::add_linear_norms<bfloat16>),
+    kernel(&cuda::add_linear_norms<float16>),
     kernel(&cuda::add_sequence_norms<float>),
+    kernel(&cuda::add_sequence_norms<bfloat16>),
     kernel(&cuda::add_weighted_rows<float, float>),
+    kernel(&cuda::add_weighted_rows<bfloat16, float>),
+    kernel(&cuda::add_weighted_rows<float16, float>),
     kernel(&cuda::add_weighted_rows<double, double>),
     kernel(&cuda::product_operands<float, float>),
+    kernel(&cuda::product_operands<bfloat16, float>),
+    kernel(&cuda::product_operands<float16, float>),
     kernel(&cuda::add_grid_sum<cuda::row_view<float>>),
+    kernel(&cuda::add_grid_sum<cuda::row_view<bfloat16>>),
     kernel(&cuda::add_grid_sum<cuda::outer_view<float>>),
     kernel(&cuda::add_grid_sum<cuda::sequence_view<float>>),
     kernel(&cuda::link_tokens<float, std::int32_t>),
     kernel(&cuda::add_token_norms<float, std::int32_t>),
     kernel(&cuda::add_token_sum<float, std::int32_t, float>),
+    kernel(&cuda::add_token_norms<bfloat16, std::int32_t>),
+    kernel(&cuda::add_token_sum<bfloat16, std::int32_t, float>),
     kernel(&cuda::add_token_grid_sum<float, std::int32_t>),
 };

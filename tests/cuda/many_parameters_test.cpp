@@ -6,6 +6,7 @@
 
 #include "dpopt/accumulation/integer_grid.hpp"
 #include "dpopt/cuda/many_parameters.cuh"
+#include "dpopt/gradients/half.hpp"
 #include "dpopt/gradients/linear_weight.hpp"
 #include "support/catch.hpp"
 
@@ -31,7 +32,7 @@ std::vector<simt::random_rows<U>> edge_rows(isize batch) {
   for (const isize size : simt::edge_sizes)
     for (const isize offset : {0, 1})
       out.emplace_back(batch, size, offset == 0 ? (4 - size % 4) % 4 : 3, offset, static_cast<unsigned>(out.size()));
-  out.emplace_back(batch, isize{1100}); // several chunks of a sum
+  out.emplace_back(batch, isize{1104}); // several chunks of a sum, also of 16-bit numbers
   return out;
 }
 template <class U>
@@ -143,6 +144,8 @@ TEST_CASE("sums of many parameters: the bits of the core's, each with its own gr
   for (const isize batch : {0, 1, 33}) check(float{}, float{}, batch);
   check(double{}, float{}, 5);
   check(float{}, double{}, 5);
+  check(bfloat16{}, float{}, 5);
+  check(float16{}, double{}, 5);
   check(float{}, float{}, cuda::staged_factors + 3);
 }
 

@@ -12,6 +12,7 @@
 #include "dpopt/cuda/linear_source.cuh"
 #include "dpopt/cuda/materialized_source.cuh"
 #include "dpopt/gradients/embedding.hpp"
+#include "dpopt/gradients/half.hpp"
 #include "dpopt/gradients/linear_sequence.hpp"
 #include "dpopt/gradients/linear_weight.hpp"
 #include "dpopt/gradients/materialized.hpp"
@@ -155,4 +156,30 @@ TEST_CASE("embeddings on the device answer as the core's, with repeats and paddi
   check_same(cuda::embedding<float>(tokens.data(), e.data(), batch, positions, vocabulary, dimension, 0),
              embedding<float>(tokens.data(), e.data(), batch, positions, vocabulary, dimension, 0), 2);
   CHECK(!cuda::embedding<float>(nullptr, e.data(), -1, 1, 1, 1).problem().empty());
+}
+
+TEMPLATE_TEST_CASE("numbers of 16 bits on the device: norms, sums and grid as the core's, for each kind of source", "",
+                   bfloat16, float16) {
+  const auto numbers_with_nan = [](isize n, isize nan_at, unsigned seed) {
+    auto out = numbers<TestType>(n, seed);
+    out[static_cast<std::size_t>(nan_at)] = TestType(not_a_number);
+    return out;
+  };
+  for (const isize size : {1, 33, 257, 9001}) {
+    const auto rows = numbers_with_nan(5 * (size + 3), size + 3, 1);
+    check_same(cuda::materialized<TestType>(rows.data(), 5, size, size + 3),
+               materialized<TestType>(rows.data(), 5, size, size + 3), size > 4096 ? 2 : 1);
+  }
+  const auto a = numbers_with_nan(6 * 33, 33, 2), e = numbers<TestType>(6 * 7, 3);
+  check_same(cuda::linear_weight<TestType>{a.data(), e.data(), 6, 33, 7},
+             linear_weight<TestType>{a.data(), e.data(), 6, 33, 7}, 1);
+  for (const isize positions : {2, 40}) {
+    const auto x = numbers_with_nan(4 * positions * 9, positions * 9, 4), g = numbers<TestType>(4 * positions * 5, 5);
+    check_same(cuda::linear_sequence<TestType>{x.data(), g.data(), 4, positions, 9, 5},
+               linear_sequence<TestType>{x.data(), g.data(), 4, positions, 9, 5}, 1);
+  }
+  const std::vector<std::int32_t> tokens{0, 3, 3, 1, 2, 1, 4, 4, 4, 0, 2, 3};
+  const auto rows = numbers_with_nan(12 * 33, 5 * 33, 6);
+  check_same(cuda::embedding<TestType>(tokens.data(), rows.data(), 3, 4, 6, 33),
+             embedding<TestType>(tokens.data(), rows.data(), 3, 4, 6, 33), 2);
 }

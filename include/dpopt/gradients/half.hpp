@@ -5,8 +5,11 @@
 /// linear_weight<float16>, ... They hold numbers and do no arithmetic: the library reads them into float or double.
 ///
 /// Conversions from float and double round to the nearest number, ties to even, as hardware does; too large ones become
-/// infinity and a NaN stays one. No conversion happens unasked.
+/// infinity and a NaN stays one. No conversion happens unasked. Kernels read them too; what CUDA calls __half and
+/// __nv_bfloat16 has the same bits.
 #pragma once
+
+#include "dpopt/core/platform.hpp"
 
 #include <bit>
 #include <cmath>
@@ -43,7 +46,7 @@ struct bfloat16 {
 
   /// Exact.
   template <std::floating_point F>
-  [[nodiscard]] explicit operator F() const noexcept {
+  [[nodiscard]] DPOPT_DEVICE explicit operator F() const noexcept {
     return static_cast<F>(std::bit_cast<float>(static_cast<std::uint32_t>(bits) << 16));
   }
 
@@ -70,7 +73,7 @@ struct float16 {
 
   /// Exact.
   template <std::floating_point F>
-  [[nodiscard]] explicit operator F() const noexcept {
+  [[nodiscard]] DPOPT_DEVICE explicit operator F() const noexcept {
     const std::uint32_t exponent = bits & 0x7c00u;
     const std::uint32_t shifted = static_cast<std::uint32_t>(bits & 0x7fffu) << 13;
     // The fraction is where float has it. Biases differ by 112. A subnormal number is read as a normal one whose
