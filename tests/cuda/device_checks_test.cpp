@@ -25,7 +25,7 @@ TEST_CASE("what tools/gpu-check compares on a device agrees on the executor") {
     names.push_back(r.name);
   });
   checks.run();
-  CHECK(names.size() == 19);
+  CHECK(names.size() == 26);
 }
 #endif
 

@@ -20,8 +20,10 @@
 #include "dpopt/cuda/gaussian_noise.cuh"
 #include "dpopt/cuda/host_noise.cuh"
 #include "dpopt/cuda/linear_source.cuh"
+#include "dpopt/cuda/many_parameters.cuh"
 #include "dpopt/cuda/materialized_source.cuh"
 #include "dpopt/gradients/embedding.hpp"
+#include "dpopt/gradients/half.hpp"
 #include "dpopt/gradients/linear_sequence.hpp"
 #include "dpopt/gradients/linear_weight.hpp"
 #include "dpopt/gradients/materialized.hpp"
@@ -92,9 +94,11 @@ public:
     check_release<float, float>("fused_release, adam, float", adam{});
     check_release<std::int64_t, float>("fused_release, adam, integer grid", adam{});
     check_host_noise();
-    check_rows();
+    check_rows<float>("rows");
+    check_rows<bfloat16>("rows of bfloat16");
     check_linear();
     check_tokens();
+    check_many();
     check_factors();
   }
 
@@ -310,14 +314,15 @@ private:
              bit_difference(download(sums), expected), 0, add});
   }
 
-  void check_rows() {
+  template <class U>
+  void check_rows(const char* name) {
     const isize batch = 64, size = n_ / batch;
-    const auto rows = numbers<float>(batch * size);
-    memory<float> rows_on = upload(rows);
-    const cuda::materialized<float> source(rows_on.data(), batch, size);
-    const dpopt::materialized<float> host(rows.data(), batch, size);
-    check_source("rows", source, host, 4.0 * static_cast<double>(batch * size));
-    check_grid("rows", source, host, 4.0 * static_cast<double>(batch * size));
+    const auto rows = numbers<U>(batch * size);
+    memory<U> rows_on = upload(rows);
+    const cuda::materialized<U> source(rows_on.data(), batch, size);
+    const dpopt::materialized<U> host(rows.data(), batch, size);
+    check_source(name, source, host, static_cast<double>(sizeof(U)) * static_cast<double>(batch * size));
+    check_grid(name, source, host, static_cast<double>(sizeof(U)) * static_cast<double>(batch * size));
   }
 
   void check_linear() {
@@ -341,10 +346,50 @@ private:
     const auto e = numbers<float>(batch * positions * dimension);
     memory<std::int32_t> tokens_on = upload(tokens);
     memory<float> e_on = upload(e);
-    check_source("embedding",
-                 cuda::embedding<float>(tokens_on.data(), e_on.data(), batch, positions, vocabulary, dimension),
-                 dpopt::embedding<float>(tokens.data(), e.data(), batch, positions, vocabulary, dimension),
-                 4.0 * static_cast<double>(batch * positions * dimension));
+    const cuda::embedding<float> source(tokens_on.data(), e_on.data(), batch, positions, vocabulary, dimension);
+    const dpopt::embedding<float> host(tokens.data(), e.data(), batch, positions, vocabulary, dimension);
+    check_source("embedding", source, host, 4.0 * static_cast<double>(batch * positions * dimension));
+    check_grid("embedding", source, host, 4.0 * static_cast<double>(batch * positions * dimension));
+  }
+
+  /// A matrix whose columns are the parameters of one launch, one after the other.
+  struct columns {
+    cuda::row_view<float> all;
+    isize parameters;
+
+    [[nodiscard]] isize batch() const { return all.batch; }
+    [[nodiscard]] isize size() const { return all.size; }
+    template <class To>
+    [[nodiscard]] cuda::many_parameters<cuda::row_view<float>, To> many(To* to, isize apart,
+                                                                        const double* factors) const {
+      cuda::many_parameters<cuda::row_view<float>, To> out(batch());
+      const isize each = size() / parameters;
+      for (isize p = 0; p < parameters; ++p)
+        out.add({all.first + p * each, all.batch, each, all.stride}, to + p * apart, factors);
+      return out;
+    }
+    void add_squared_norms(cuda::device_work<D>& on, double* norms) const {
+      many(norms, 0, nullptr).add_squared_norms(on);
+    }
+    void add_weighted_sum(cuda::device_work<D>& on, const double* factors, float* out) const {
+      many(out, size() / parameters, factors).add_weighted_sums(on);
+    }
+    void add_grid_sum(cuda::device_work<D>& on, const double* factors, cuda::grid_scale grid, std::int64_t* out) const {
+      many(out, size() / parameters, factors).add_grid_sums(on, grid);
+    }
+  };
+
+  void check_many() {
+    const isize parameters = cuda::many_parameters<cuda::row_view<float>, float>::capacity;
+    const isize batch = n_ < 100000 ? 8 : 64;
+    const isize size = parameters * std::min(cuda::most_shared_elements, n_ / (batch * parameters));
+    const auto rows = numbers<float>(batch * size);
+    memory<float> rows_on = upload(rows);
+    const columns source{{rows_on.data(), batch, size, size}, parameters};
+    const dpopt::materialized<float> host(rows.data(), batch, size);
+    const std::string name = message("rows of ", parameters, " parameters");
+    check_source(name, source, host, 4.0 * static_cast<double>(batch * size));
+    check_grid(name, source, host, 4.0 * static_cast<double>(batch * size));
   }
 
   void check_factors() {
@@ -355,9 +400,9 @@ private:
     for (std::size_t i = 0; i < squares.size(); ++i) expected[i] = rule(std::sqrt(squares[i]));
     memory<double> squares_on = upload(squares), factors_on(on_.device(), batch);
     const auto launch = [&] {
-      on_.launch("clip_factors", cuda::clip_factors_shape(batch), &cuda::clip_factors<norm_bound>, rule,
-                 squares_on.data(), batch, isize{1}, static_cast<const double*>(nullptr), 1.0, factors_on.data(),
-                 static_cast<cuda::sample_counts*>(nullptr));
+      on_.launch("clip_factors", cuda::clip_factors_shape(batch), &cuda::clip_factors<norm_bound>,
+                 cuda::group_norms<norm_bound>{rule, squares_on.data(), 1}, cuda::sample_weights{batch, nullptr, 1},
+                 factors_on.data(), static_cast<cuda::sample_counts*>(nullptr));
     };
     launch();
     report_(
