@@ -55,12 +55,12 @@ void check(const Rule& rule, isize n, isize members, bool weighted, double gradi
       if (scale < 1) ++counted.clipped;
     }
   }
-  cuda::sample_counts counts = {};
+  std::vector<cuda::sample_counts> counts(1);
   simt::run<cuda::clip_factors<Rule>>(cuda::clip_factors_shape(n),
                                       cuda::group_norms<Rule>{rule, m.squared.data(), members},
-                                      cuda::sample_weights{n, weights, gradient_scale}, factors.data(), &counts);
+                                      cuda::sample_weights{n, weights, gradient_scale}, factors.data(), counts.data());
   CHECK(factors == expected);
-  const auto on_device = counts.as_private_counts();
+  const auto on_device = counts[0].as_private_counts();
   CHECK(on_device.samples == counted.samples);
   CHECK(on_device.clipped == counted.clipped);
   CHECK(on_device.non_finite == counted.non_finite);
@@ -90,10 +90,10 @@ TEST_CASE("cuda clip factors: what is not finite gives 0 in every schedule, also
     simt::run<cuda::clip_factors<automatic_rule>>(
         {2, 32}, cuda::group_norms<automatic_rule>{{1, 0.01}, m.squared.data(), 1}, all, factors.data(), nullptr);
     for (std::size_t i = 0; i < factors.size(); ++i) CHECK((factors[i] == 0) == !std::isfinite(m.squared[i]));
-    cuda::sample_counts counts = {};
+    std::vector<cuda::sample_counts> counts(1);
     simt::run<cuda::clip_factors<norm_bound>>({2, 32}, cuda::group_norms<norm_bound>{{1}, m.squared.data(), 1}, all,
-                                              factors.data(), &counts);
-    CHECK(counts.samples == 40);
+                                              factors.data(), counts.data());
+    CHECK(counts[0].samples == 40);
   });
 }
 
@@ -105,21 +105,21 @@ TEST_CASE("cuda clip factors: many groups in one launch, each with its own rule,
     const cuda::sample_weights all{n, m.weights.data(), 0.5};
     cuda::argument_table<cuda::group_norms<norm_bound>> table;
     std::vector<double> expected(m.squared.size()), factors(m.squared.size(), -1);
-    cuda::sample_counts alone = {};
+    std::vector<cuda::sample_counts> alone(1);
     for (isize g = 0; g < groups; ++g) {
       const cuda::group_norms<norm_bound> group{{0.5 + static_cast<double>(g)}, m.squared.data() + g * n, 1 + g};
       table.add(group);
       simt::run<cuda::clip_factors<norm_bound>>(cuda::clip_factors_shape(n), group, all, expected.data() + g * n,
-                                                &alone);
+                                                alone.data());
     }
     simt::under_all_schedules([&] {
-      cuda::sample_counts counts = {};
+      std::vector<cuda::sample_counts> counts(1);
       simt::run<cuda::clip_factors_of_many<norm_bound>>(cuda::clip_factors_shape(n, groups), table, all, factors.data(),
-                                                        &counts);
+                                                        counts.data());
       CHECK(factors == expected);
-      CHECK(counts.samples == static_cast<unsigned long long>(groups * n));
-      CHECK(counts.clipped == alone.clipped);
-      CHECK(counts.non_finite == alone.non_finite);
+      CHECK(counts[0].samples == static_cast<unsigned long long>(groups * n));
+      CHECK(counts[0].clipped == alone[0].clipped);
+      CHECK(counts[0].non_finite == alone[0].non_finite);
     });
   }
 }

@@ -110,7 +110,7 @@ void release_by_kernel(model<V, T, Slots>& m, const counter_gaussian& noise, int
     tensors.push_back(to);
   }
   const auto chunks = cuda::tensor_chunks(m.sizes);
-  simt::launch([](auto... a) { cuda::fused_release<V, T, Update>(a...); }, small_grid(chunks), dim3(64),
+  simt::launch(&cuda::fused_release<V, T, Update>, small_grid(chunks), dim3(64),
                static_cast<const cuda::tensor_chunk*>(chunks.data()), std::ssize(chunks),
                static_cast<const cuda::release_tensor<V, T, Slots>*>(tensors.data()),
                cuda::release_terms_of<V, T>(noise, at_step(t), k), update);

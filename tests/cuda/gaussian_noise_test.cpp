@@ -29,7 +29,7 @@ void add_by_kernel(const counter_gaussian& noise, const address& where, double s
   cuda::require_in_stream<R>(to.place, n);
   const cuda::launch_shape shape = cuda::range_shape(n);
   if (shape.blocks == 0) return;
-  simt::launch([](auto... a) { cuda::add_gaussian_noise_to_range<R>(a...); }, dim3(shape.blocks), dim3(threads), to, n,
+  simt::launch(&cuda::add_gaussian_noise_to_range<R>, dim3(shape.blocks), dim3(threads), to, n,
                cuda::stream_of<R>(noise, where, std_in_units));
 }
 
@@ -76,9 +76,9 @@ TEST_CASE("the noise kernel adds counter_gaussian's bits for any address, offset
 
 TEST_CASE("the noise kernel's stream is the recorded one") {
   dpopt::test::check_recorded_stream([](const counter_gaussian& noise, const address& where, auto type) {
-    auto x = type;
-    add_by_kernel(noise, where, 1, &x, 1);
-    return x;
+    std::vector x{type};
+    add_by_kernel(noise, where, 1, x.data(), 1);
+    return x[0];
   });
 }
 
@@ -109,7 +109,7 @@ TEST_CASE("one launch adds noise to hundreds of tensors, each at its own address
   const auto chunks = cuda::tensor_chunks(sizes);
   CHECK(cuda::chunk_shape(std::ssize(chunks)).blocks == chunks.size());
   // Fewer blocks than chunks: the kernel strides over the rest.
-  simt::launch([](auto... a) { cuda::add_gaussian_noise<float>(a...); }, dim3(7), dim3(96), chunks.data(),
+  simt::launch(&cuda::add_gaussian_noise<float>, dim3(7), dim3(96), chunks.data(),
                std::ssize(chunks), tensors.data(), cuda::stream_of<float>(noise, where, 2));
   CHECK(x == expected);
 }

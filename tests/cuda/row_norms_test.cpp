@@ -5,8 +5,6 @@
 #include "dpopt/cuda/row_norms.cuh"
 #include "support/catch.hpp"
 
-#include <sys/mman.h>
-
 #include <cmath>
 #include <cstddef>
 #include <limits>
@@ -114,15 +112,14 @@ TEST_CASE("cuda row norms: parts cover the row once", "[cuda][row_norms]") {
 TEST_CASE("cuda row norms: rows may be 2^32 elements apart", "[cuda][row_norms][far]") {
   constexpr isize far = (isize{1} << 32) + 64; // in 32 bits: 64, which is another place of the same memory
   constexpr std::size_t bytes = (static_cast<std::size_t>(far) + 128) * sizeof(float);
-  void* const memory = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-  if (memory == MAP_FAILED) {
+  const simt::far_memory memory(bytes);
+  if (memory.data() == nullptr) {
     WARN("this machine does not lend so many addresses");
     return;
   }
-  auto* const x = static_cast<float*>(memory);
+  auto* const x = static_cast<float*>(memory.data());
   for (int k = 0; k < 32; ++k) x[k] = 1, x[far + k] = 2;
   const auto norms = norms_of(cuda::row_view<float>{x, 2, 32, far});
-  munmap(memory, bytes);
   CHECK(norms[0] == Approx(32));
   CHECK(norms[1] == Approx(128));
 }

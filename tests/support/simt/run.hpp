@@ -14,7 +14,7 @@ namespace simt {
 template <auto Kernel, class... Arguments>
 void run(dpopt::cuda::launch_shape shape, Arguments... arguments) {
   if (shape.blocks == 0) return;
-  launch([](auto... a) { Kernel(a...); }, dim3(shape.blocks), dim3(shape.threads), arguments...);
+  launch(Kernel, dim3(shape.blocks), dim3(shape.threads), arguments...);
 }
 
 /// Calls body() under four schedules: threads in their order, in reverse (blocks too), shuffled, and one warp after the

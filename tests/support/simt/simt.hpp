@@ -20,11 +20,17 @@
 ///     simt::launch([](auto... a) { kernel<float>(a...); }, dim3(shape.blocks), dim3(shape.threads), x, n);
 ///
 /// In this order: sanitizers, fibers, blocks (scheduler and launch), shared_memory, warps (operations and atomics).
+/// Under nvcc the same names run on a device (on_device.hpp).
 #pragma once
+
+#if defined(__CUDACC__)
+#include "support/simt/on_device.hpp"
+#else
 
 #define DPOPT_SIMT_EXECUTOR 1
 
 #include "support/simt/blocks.hpp"
+#include "support/simt/far_memory.hpp"
 #include "support/simt/shared_memory.hpp"
 #include "support/simt/warps.hpp"
 
@@ -39,3 +45,5 @@ using simt::dim3;
 #define blockIdx (::simt::running->block_index)
 #define blockDim (::simt::running->block)
 #define gridDim (::simt::running->grid)
+
+#endif
