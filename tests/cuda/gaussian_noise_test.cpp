@@ -109,8 +109,8 @@ TEST_CASE("one launch adds noise to hundreds of tensors, each at its own address
   const auto chunks = cuda::tensor_chunks(sizes);
   CHECK(cuda::chunk_shape(std::ssize(chunks)).blocks == chunks.size());
   // Fewer blocks than chunks: the kernel strides over the rest.
-  simt::launch(&cuda::add_gaussian_noise<float>, dim3(7), dim3(96), chunks.data(),
-               std::ssize(chunks), tensors.data(), cuda::stream_of<float>(noise, where, 2));
+  simt::launch(&cuda::add_gaussian_noise<float>, dim3(7), dim3(96), chunks.data(), std::ssize(chunks), tensors.data(),
+               cuda::stream_of<float>(noise, where, 2));
   CHECK(x == expected);
 }
 

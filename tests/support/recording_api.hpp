@@ -4,9 +4,16 @@
 /// A device made of host memory, whose kernels run at once on the CPU executor. It writes down every call with its
 /// stream, fails the call that a test chooses, and checks what a real device would not forgive: memory that was freed
 /// or is not its own, sizes that differ between allocation and release, pageable memory in an asynchronous copy.
+///
+/// Under nvcc each call is made on a real device too, in memory that the host sees, and waited for.
 #pragma once
 
 #include "support/simt/simt.hpp"
+#if defined(__CUDACC__)
+#include "support/simt/gpu_device.hpp"
+#else
+#include "support/simt/cpu_device.hpp"
+#endif
 
 #include "dpopt/core/types.hpp"
 #include "dpopt/cuda/device_api.hpp"
@@ -63,6 +70,7 @@ public:
   class event {
     friend class recording_api;
     std::size_t at = 0; // calls made before it was recorded
+    simt::device::event work;
   };
 
   explicit recording_api(int stream = 1) : stream_(stream), state_(std::make_shared<state>()) {}
@@ -71,63 +79,81 @@ public:
 
   [[nodiscard]] void* allocate(std::size_t bytes, int s, cuda::call_site call) {
     enter(kind::allocate, call, s);
-    return state_->device.add(bytes);
+    const auto turn = one_at_a_time();
+    return state_->device.add(simt::device::allocate(bytes), bytes);
   }
   void deallocate(void* p, std::size_t bytes, int s) noexcept {
     note(kind::release, "release", s);
     state_->device.remove(p, bytes);
+    const auto turn = one_at_a_time();
+    simt::device::deallocate(p);
   }
   [[nodiscard]] void* allocate_pinned(std::size_t bytes, cuda::call_site call) {
     enter(kind::allocate_pinned, call, stream_);
-    return state_->pinned.add(bytes);
+    const auto turn = one_at_a_time();
+    return state_->pinned.add(simt::device::allocate_pinned(bytes), bytes);
   }
   void deallocate_pinned(void* p) noexcept {
     note(kind::release_pinned, "release_pinned", stream_);
     state_->pinned.remove(p);
+    const auto turn = one_at_a_time();
+    simt::device::deallocate_pinned(p);
   }
   void copy(void* to, const void* from, std::size_t bytes, cuda::copy_direction where, int s, cuda::call_site call) {
     enter(kind::copy, call, s);
     if (where == cuda::copy_direction::to_host) state_->pinned.require(to, bytes);
     if (where == cuda::copy_direction::to_device) state_->pinned.require(from, bytes);
-    std::memcpy(to, from, bytes);
+    const auto turn = one_at_a_time();
+    simt::device::copy(to, from, bytes, where);
   }
   void zero(void* p, std::size_t bytes, int s, cuda::call_site call) {
     enter(kind::zero, call, s);
     if (std::ranges::find(state_->lent, std::pair(p, bytes)) == state_->lent.end()) state_->device.require(p, bytes);
-    work([=] { std::memset(p, 0, bytes); });
+    work([=] { simt::device::zero(p, bytes); });
   }
-  [[nodiscard]] event make_event(cuda::call_site) { return event{}; }
+  [[nodiscard]] event make_event(cuda::call_site) {
+    const auto turn = one_at_a_time();
+    event e;
+    e.work = simt::device::make_event();
+    return e;
+  }
   void record(event& e, int s, cuda::call_site call) {
     enter(kind::record, call, s);
     e.at = state_->calls.size();
+    const auto turn = one_at_a_time();
+    simt::device::record(e.work);
   }
   void wait(int s, event& e, cuda::call_site call) {
     enter(kind::wait, call, s);
     if (e.at == 0) throw std::logic_error("a stream waits for an event that was never recorded");
+    const auto turn = one_at_a_time();
+    simt::device::wait(e.work);
   }
   void wait(event& e, cuda::call_site call) {
     enter(kind::host_wait, call, stream_);
     if (e.at == 0) throw std::logic_error("the host waits for an event that was never recorded");
+    const auto turn = one_at_a_time();
+    simt::device::wait_on_host(e.work);
   }
-  void synchronize(int s, cuda::call_site call) { enter(kind::synchronize, call, s); }
+  void synchronize(int s, cuda::call_site call) {
+    enter(kind::synchronize, call, s);
+    const auto turn = one_at_a_time();
+    simt::device::synchronize();
+  }
 
   template <class... P>
   void launch(int s, cuda::call_site call, cuda::launch_shape shape, void (*kernel)(P...),
               std::type_identity_t<P>... args) {
     if (shape.blocks == 0) return;
     enter(kind::launch, call, s);
-    work([=] {
-      const std::lock_guard lock(executor());
-      simt::launch(kernel, simt::dim3(shape.blocks), simt::dim3(shape.threads), args...);
-    });
+    work([=] { simt::device::launch(shape, kernel, args...); });
   }
 
   template <class V>
   void add_transposed_product(isize m, isize n, isize k, const V* a, const V* b, V* out, int s, cuda::call_site call) {
     enter(kind::product, call, s);
-    for (isize r = 0; r < k; ++r)
-      for (isize i = 0; i < m; ++i)
-        for (isize j = 0; j < n; ++j) out[i * n + j] += a[r * m + i] * b[r * n + j];
+    const auto turn = one_at_a_time();
+    simt::device::add_transposed_product(m, n, k, a, b, out);
   }
 
   /// For communicators of tests: a sum over ranks was put on a stream.
@@ -157,7 +183,10 @@ public:
   /// Does the kept kernels and zeroes once more, as a graph that is launched again. @return how many.
   std::size_t replay() {
     state_->keeps = false;
-    for (const auto& again : state_->kept) again();
+    for (const auto& again : state_->kept) {
+      const auto turn = one_at_a_time();
+      again();
+    }
     return state_->kept.size();
   }
   /// Memory of the trainer's, as a whole.
@@ -168,11 +197,7 @@ private:
   /// Allocated ranges, filled with bytes that make NaN, and with nothing behind them that is theirs.
   class heap {
   public:
-    ~heap() {
-      for (const auto& [p, bytes] : blocks_) std::free(p);
-    }
-    void* add(std::size_t bytes) {
-      void* p = std::malloc(std::max<std::size_t>(bytes, 1)); // exact, for AddressSanitizer
+    void* add(void* p, std::size_t bytes) {
       std::memset(p, 0xFF, bytes);
       blocks_[p] = bytes;
       return p;
@@ -183,7 +208,6 @@ private:
     }
     void remove(void* p) {
       if (blocks_.erase(p) != 1) std::abort();
-      std::free(p);
     }
     void require(const void* p, std::size_t bytes) const {
       auto at = blocks_.upper_bound(const_cast<void*>(p)); // NOLINT: a key to look up
@@ -195,6 +219,7 @@ private:
         throw std::logic_error("memory that this device did not allocate, or too little of it");
     }
     [[nodiscard]] std::size_t size() const { return blocks_.size(); }
+    [[nodiscard]] const auto& blocks() const { return blocks_; }
 
   private:
     std::map<void*, std::size_t, std::less<>> blocks_;
@@ -208,15 +233,24 @@ private:
     isize fail_after = -1;
     std::vector<std::function<void()>> kept;
     bool keeps = false;
+
+    ~state() { // what a test that failed has left
+      for (const auto& [p, bytes] : device.blocks()) simt::device::deallocate(p);
+      for (const auto& [p, bytes] : pinned.blocks()) simt::device::deallocate_pinned(p);
+    }
   };
 
-  static std::mutex& executor() {
-    static std::mutex one_kernel_at_a_time;
-    return one_kernel_at_a_time;
+  /// Ranks are threads of the host; the executor and the device's stream are one for all.
+  [[nodiscard]] static std::unique_lock<std::mutex> one_at_a_time() {
+    static std::mutex mutex;
+    return std::unique_lock(mutex);
   }
   template <class F>
   void work(F f) {
-    f();
+    {
+      const auto turn = one_at_a_time();
+      f();
+    }
     if (state_->keeps) state_->kept.emplace_back(f);
   }
   void note(kind what, const char* name, int s) { state_->calls.push_back({what, name, s}); }
