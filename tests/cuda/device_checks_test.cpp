@@ -1,5 +1,7 @@
 // SPDX-FileCopyrightText: The dpopt authors
 // SPDX-License-Identifier: Apache-2.0
+//
+// executor only: on a device, device_check.cu runs the same comparisons
 #include "support/recording_api.hpp"
 
 #include "support/catch.hpp"

@@ -10,6 +10,7 @@
 
 #include "dpopt/accounting/no_accountant.hpp"
 #include "dpopt/clipping/per_layer.hpp"
+#include "dpopt/core/platform.hpp"
 #include "support/golden_suite.hpp"
 #include "support/ranks.hpp"
 
@@ -46,19 +47,28 @@ struct any_update {
                decltype(cuda::element_update<T>(std::declval<const adagrad_step&>()))>
       update;
 
-  [[nodiscard]] bool uses(std::size_t slot) const {
-    return std::visit([&](const auto& u) { return slot < std::remove_cvref_t<decltype(u)>::slots && u.uses(slot); },
-                      update);
+  [[nodiscard]] DPOPT_DEVICE constexpr bool uses(std::size_t slot) const {
+    bool used = false;
+    of_chosen([&](const auto& u) { used = slot < std::remove_cvref_t<decltype(u)>::slots && u.uses(slot); });
+    return used;
   }
-  void operator()(T& x, T g, std::array<T, 3>& state) const {
-    std::visit(
-        [&](const auto& u) {
-          cuda::element_state<T, std::remove_cvref_t<decltype(u)>::slots> own{};
-          for (std::size_t s = 0; s < own.size(); ++s) own[s] = state[s];
-          u(x, g, own);
-          for (std::size_t s = 0; s < own.size(); ++s) state[s] = own[s];
-        },
-        update);
+  DPOPT_DEVICE constexpr void operator()(T& x, T g, std::array<T, 3>& state) const {
+    of_chosen([&](const auto& u) {
+      cuda::element_state<T, std::remove_cvref_t<decltype(u)>::slots> own{};
+      for (std::size_t s = 0; s < own.size(); ++s) own[s] = state[s];
+      u(x, g, own);
+      for (std::size_t s = 0; s < own.size(); ++s) state[s] = own[s];
+    });
+  }
+
+private:
+  /// std::visit, whose table of functions is the host's.
+  template <std::size_t I = 0, class F>
+  DPOPT_DEVICE constexpr void of_chosen(F f) const {
+    if constexpr (I < std::variant_size_v<decltype(update)>) {
+      if (const auto* chosen = std::get_if<I>(&update)) f(*chosen);
+      else of_chosen<I + 1>(f);
+    }
   }
 };
 

@@ -1,6 +1,8 @@
 // SPDX-FileCopyrightText: The dpopt authors
 // SPDX-License-Identifier: Apache-2.0
 //
+// executor only: it is the executor that is tested, by kernels that are wrong
+//
 // The executor of kernels must see what it is there to see. Each kernel here is wrong in one way, or right.
 #include "support/simt/run.hpp"
 
