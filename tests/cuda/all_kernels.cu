@@ -68,8 +68,8 @@ const void* const all_kernels[] = {
     kernel(&cuda::permit_release<cuda::release_permit>),
     kernel(&cuda::release_once<float, float, cuda::sgd_update<float>>),
     kernel(&cuda::release_once<float, float, cuda::adam_update<float, 2>>),
-    kernel(&cuda::release_once<std::int64_t, double, cuda::adam_update<double, 2>>),
     kernel(&cuda::release_once<std::int64_t, float, cuda::adam_update<float, 2>>),
+    kernel(&cuda::release_once<std::int64_t, double, cuda::adam_update<double, 2>>),
 
     kernel(&cuda::clip_factors<norm_bound>),
     kernel(&cuda::clip_factors<automatic_rule>),

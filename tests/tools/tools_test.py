@@ -319,6 +319,71 @@ class Ptx(TreeTest):
         self.assertIn("does not include dpopt/cuda/b.cuh", result.stdout)
 
 
+class GpuCheck(TreeTest):
+    """tools/gpu-check with an nvcc that makes shell scripts, and a driver and a sanitizer that are some, too."""
+
+    def setUp(self):
+        super().setUp()
+        self.script("nvcc", 'while [ "$1" != -o ]; do [ "$1" = -c ] && exec true; shift; done',
+                    'printf \'#!/bin/sh\\n%s\\n\' "$PROGRAM" >"$2"; chmod +x "$2"')
+        self.script("nvidia-smi", "echo GPU 0: none")
+        self.script("compute-sanitizer", 'while [ -n "$1" ] && [ ! -x "$1" ]; do shift; done; UNDER=1 exec "$@"')
+        self.absent = {**os.environ, "NVCC": str(self.root / "no nvcc")}
+
+    def script(self, name, *lines):
+        self.write(name, "".join(f"{line}\n" for line in ("#!/bin/sh", *lines))).chmod(0o755)
+
+    def check(self, *arguments, program="echo all passed"):
+        """(exit status, what it printed) where each program that is built runs the line `program`"""
+        environment = {**os.environ, "NVCC": str(self.root / "nvcc"), "PROGRAM": program,
+                       "PATH": f"{self.root}:{os.environ['PATH']}"}
+        result = subprocess.run([str(TOOLS / "gpu-check"), *arguments], env=environment, stdout=subprocess.PIPE,
+                                stderr=subprocess.STDOUT, text=True, check=False)
+        return result.returncode, result.stdout
+
+    def test_without_nvcc_or_a_gpu_it_is_skipped_with_a_sentence(self):
+        result = subprocess.run([TOOLS / "gpu-check"], env=self.absent, capture_output=True, text=True, check=False)
+        self.assertEqual(result.returncode, 77)
+        self.assertIn("there is no nvcc", result.stdout)
+        self.script("nvidia-smi", "exit 9")
+        if not Path("/dev/nvidia0").exists():
+            status, said = self.check()
+            self.assertEqual(status, 77)
+            self.assertIn("there is no NVIDIA GPU on this machine; nothing was run on a device", said)
+
+    def test_all_tests_run_but_those_of_the_executor(self):
+        status, said = self.check()
+        self.assertEqual(status, 0, said)
+        for path in (ROOT / "tests" / "cuda").glob("*_test.cpp"):
+            name = path.name.removesuffix("_test.cpp")
+            where = said.split("executor only:")[1] if name in ("simt", "device_checks") else said
+            self.assertIn(name, where)
+            if name not in ("simt", "device_checks"):
+                self.assertIn(f"\n{name}: all passed\n", said)
+        self.assertIn("racecheck, row_norms: all passed", said)
+        self.assertNotIn("racecheck, dp_optimizer", said)
+
+    def test_what_fails_is_named_and_the_others_run(self):
+        wrong = 'case "$0" in */row_norms) echo 3 is not 4; exit 2 ;; esac; echo all passed'
+        self.assert_fails(self.check(program=wrong), "3 is not 4", "not as on the CPU: row_norms;", "\nsources: all")
+        under = 'case "$UNDER$0" in 1*/row_norms) echo a race; exit 1 ;; esac; echo all passed'
+        self.assert_fails(self.check("--only", "row_norms", program=under), "a race", "memcheck, row_norms")
+
+    def test_a_device_that_cannot_run_something_is_no_success(self):
+        here = 'case "$0" in */device_check) exit 0 ;; esac; echo no shared memory; exit 77'
+        status, said = self.check("--only", "sources", program=here)
+        self.assertEqual(status, 77)
+        self.assertIn("sources: not run: no shared memory", said)
+        self.assertEqual(self.check(program="echo no GPU; exit 77")[0], 77)
+
+    def test_build_only_names_what_it_builds_and_runs_nothing(self):
+        self.assert_passes(self.check("--build-only", program="exit 1"), "device_check and the tests row_norms compile")
+        self.assert_passes(self.check("--build-only", "--only", "sources", "--only", "reduce", program="exit 1"),
+                           "the tests sources reduce compile")
+        self.assert_passes(self.check("--build-only", "--all", program="exit 1"), "golden_opacus")
+        self.assert_fails(self.check("--only", "simt"), "no test 'simt' for a device; there are: clip_factors")
+
+
 class Bench(unittest.TestCase):
     def setUp(self):
         loader = importlib.machinery.SourceFileLoader("bench", str(TOOLS / "bench"))
