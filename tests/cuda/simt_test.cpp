@@ -91,6 +91,8 @@ TEST_CASE("simt: mistaken masks are refused", "[simt]") {
     else __syncwarp();
   };
   CHECK_THAT(problem_of(different_operations, 32), contains_text("different warp operations"));
+  const auto one_line = [] { (void)(threadIdx.x % 2 == 0 ? __any_sync(all_lanes, 1) : __any_sync(all_lanes, 0)); };
+  CHECK_THAT(problem_of(one_line, 32), contains_text("different warp operations"));
   const auto reads_outside = [] {
     if (threadIdx.x < 16) (void)__shfl_sync(0xFFFFu, 1, 20);
   };
@@ -123,6 +125,19 @@ TEST_CASE("simt: indices, alignment and sizes are checked", "[simt]") {
   CHECK(problem_of(index, 32, 31).empty());
   CHECK_THAT(problem_of(index, 32, 32), contains_text("outside of a shared array"));
   CHECK_THAT(problem_of(index, 32, -1), contains_text("outside of a shared array"));
+  if (!simt::sanitizer::sees_memory && !simt::sanitizer::sees_threads) { // AddressSanitizer would end the program
+    const auto behind = [](int i) {
+      DPOPT_SHARED(float, tile, 32);
+      DPOPT_SHARED(float, other, 3);
+      other[0] = 1;
+      float* const x = tile;
+      x[i] = 1;
+    };
+    CHECK(problem_of(behind, 32, 31).empty());
+    CHECK_THAT(problem_of(behind, 32, 32), contains_text("in front of or behind a shared array (block 0)"));
+    CHECK_THAT(problem_of(behind, 32, -1), contains_text("in front of or behind a shared array"));
+    CHECK_THAT(problem_of(behind, 32, 32 + 16 + 3), contains_text("in front of or behind a shared array"));
+  }
   const auto large = [] {
     DPOPT_SHARED(double, tile, 6145);
     tile[0] = 1;

@@ -9,6 +9,7 @@
 
 #include <sys/mman.h>
 
+#include <algorithm>
 #include <cstring>
 #include <numeric>
 #include <tuple>
@@ -23,6 +24,10 @@ inline constexpr std::size_t gap = 64; // in front of each shared array, so that
 inline constexpr std::size_t edge_count = 2 + 2 * most_threads;
 [[nodiscard]] inline std::size_t arena_bytes() { return 2 * cfg.max_shared + 65 * gap; }
 
+DPOPT_SIMT_UNSEEN inline bool same_place(const place& a, const place& b) {
+  return a.line() == b.line() && a.column() == b.column() && std::strcmp(a.file_name(), b.file_name()) == 0;
+}
+
 /// Lets a barrier's waiters go when all have come.
 DPOPT_SIMT_UNSEEN inline bool release_barrier() {
   grid_state& g = *running;
@@ -34,9 +39,7 @@ DPOPT_SIMT_UNSEEN inline bool release_barrier() {
     if (f.now != state::at_barrier) continue;
     ++waiting;
     if (first == nullptr) first = &f;
-    else if (f.where.line() != first->where.line() || f.where.column() != first->where.column() ||
-             f.where.file_name() != first->where.file_name())
-      other = &f;
+    else if (!same_place(f.where, first->where)) other = &f;
   }
   if (waiting == 0 || waiting != g.alive) return false;
   if (cfg.strict && other != nullptr)
@@ -60,7 +63,7 @@ DPOPT_SIMT_UNSEEN inline bool all_lanes_here(const fiber& f) {
     const fiber& o = g.fibers[first + lane];
     if (o.now == state::exited) return report("the mask names a lane that has returned", f), false;
     if (o.now != state::at_warp_operation) all = false;
-    else if (o.operation != f.operation || o.mask != f.mask || o.where.line() != f.where.line())
+    else if (o.operation != f.operation || o.mask != f.mask || !same_place(o.where, f.where))
       return report("lanes of one mask are at different warp operations or give different masks", f), false;
   }
   return all;
@@ -124,6 +127,23 @@ DPOPT_SIMT_UNSEEN inline void prepare_memory() {
   sanitizer::allow(g.arena, arena_bytes());
   std::memset(g.arena, 0xFF, arena_bytes());
   sanitizer::forbid(g.arena, arena_bytes());
+}
+
+/// Stops the launch when a block has written between its shared arrays, as with a pointer into one of them.
+/// AddressSanitizer sees it by itself, and which thread it was.
+DPOPT_SIMT_UNSEEN inline void check_gaps() {
+  grid_state& g = *running;
+  if (sanitizer::sees_memory || sanitizer::sees_threads || g.problem[0] != 0) return;
+  const char* at = g.arena;
+  const auto is_untouched = [](char c) { return c == '\xFF'; };
+  for (unsigned i = 0; i <= g.shared_arrays; ++i) {
+    const bool last = i == g.shared_arrays;
+    const char* const next = last ? at + gap : static_cast<const char*>(g.shared[i].at);
+    if (!std::all_of(at, next, is_untouched))
+      std::snprintf(g.problem, sizeof g.problem,
+                    "something was written in front of or behind a shared array (block %u)", g.block_index.x);
+    if (!last) at = next + g.shared[i].bytes;
+  }
 }
 
 struct kept_thread {
@@ -198,6 +218,7 @@ DPOPT_SIMT_UNSEEN inline void run_block(dim3 index) {
     const bool warps = release_warps();
     if (!barrier && !warps && !ran) report_deadlock();
   }
+  check_gaps();
   for (unsigned i = 0; i < g.threads; ++i)
     if (g.fibers[i].passing) {
       sanitizer::end_thread(g.fibers[i].thread);

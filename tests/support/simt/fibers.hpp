@@ -71,6 +71,7 @@ inline settings cfg;
 struct shared_array_slot {
   const void* key;
   void* at;
+  std::size_t bytes;
 };
 
 /// A launch that is under way.

@@ -65,6 +65,7 @@ inline void release(void*) {}
 #endif
 
 #if defined(DPOPT_SIMT_ASAN)
+inline constexpr bool sees_memory = true;
 inline void leave_stack(void** save, const void* bottom, std::size_t size) {
   __sanitizer_start_switch_fiber(save, bottom, size);
 }
@@ -74,6 +75,7 @@ inline void enter_stack(void* saved, const void** old_bottom, std::size_t* old_s
 inline void forbid(const void* p, std::size_t n) { __asan_poison_memory_region(p, n); }
 inline void allow(const void* p, std::size_t n) { __asan_unpoison_memory_region(p, n); }
 #else
+inline constexpr bool sees_memory = false;
 inline void leave_stack(void**, const void*, std::size_t) {}
 inline void enter_stack(void*, const void**, std::size_t*) {}
 inline void forbid(const void*, std::size_t) {}

@@ -34,7 +34,7 @@ DPOPT_SIMT_UNSEEN inline void* shared_at(const void* key, std::size_t bytes) {
   char* const p = g.arena + g.shared_used + gap * (g.shared_arrays + 1);
   g.shared_used += (bytes + gap - 1) / gap * gap;
   sanitizer::allow(p, bytes);
-  g.shared[g.shared_arrays++] = {key, p};
+  g.shared[g.shared_arrays++] = {key, p, bytes};
   return p;
 }
 } // namespace detail
