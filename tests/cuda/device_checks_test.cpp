@@ -27,7 +27,7 @@ TEST_CASE("what tools/gpu-check compares on a device agrees on the executor") {
     names.push_back(r.name);
   });
   checks.run();
-  CHECK(names.size() == 26);
+  CHECK(names.size() == 33);
 }
 #endif
 

@@ -16,17 +16,19 @@
 #include "dpopt/cuda/device_vector.hpp"
 #include "dpopt/cuda/device_work.hpp"
 #include "dpopt/cuda/embedding_source.cuh"
-#include "dpopt/cuda/fused_release.cuh"
 #include "dpopt/cuda/gaussian_noise.cuh"
 #include "dpopt/cuda/host_noise.cuh"
 #include "dpopt/cuda/linear_source.cuh"
 #include "dpopt/cuda/many_parameters.cuh"
 #include "dpopt/cuda/materialized_source.cuh"
+#include "dpopt/cuda/product_operands.cuh"
+#include "dpopt/cuda/release_once.cuh"
 #include "dpopt/gradients/embedding.hpp"
 #include "dpopt/gradients/half.hpp"
 #include "dpopt/gradients/linear_sequence.hpp"
 #include "dpopt/gradients/linear_weight.hpp"
 #include "dpopt/gradients/materialized.hpp"
+#include "dpopt/gradients/outer_products.hpp"
 #include "dpopt/optimizers/adam.hpp"
 #include "dpopt/optimizers/sgd.hpp"
 #include "dpopt/sodium/hardened_gaussian.hpp"
@@ -62,6 +64,7 @@ template <class T>
 /// The greatest |a - b| / |b|; infinite where one of them is no number.
 template <class T>
 [[nodiscard]] double relative_difference(const std::vector<T>& a, const std::vector<T>& b) {
+  if (a.size() != b.size()) return HUGE_VAL;
   double most = 0;
   for (std::size_t i = 0; i < b.size(); ++i) {
     const double d = std::abs(static_cast<double>(a[i]) - static_cast<double>(b[i]));
@@ -88,14 +91,14 @@ public:
     check_noise<float>("add_gaussian_noise_to_range<float>");
     check_noise<double>("add_gaussian_noise_to_range<double>");
     check_noise_on_tensors();
-    check_release<float, float>("fused_release, sgd, float", sgd{.learning_rate = 0.1});
-    check_release<float, float>("fused_release, sgd with momentum, float",
+    check_release<float, float>("release_once, sgd, float", sgd{.learning_rate = 0.1});
+    check_release<float, float>("release_once, sgd with momentum, float",
                                 sgd{.learning_rate = 0.1, .momentum = 0.9, .weight_decay = 0.01, .nesterov = true});
-    check_release<float, float>("fused_release, adam, float", adam{});
-    check_release<std::int64_t, float>("fused_release, adam, integer grid", adam{});
+    check_release<float, float>("release_once, adam, float", adam{});
+    check_release<std::int64_t, float>("release_once, adam, integer grid", adam{});
     check_host_noise();
-    check_rows<float>("rows");
-    check_rows<bfloat16>("rows of bfloat16");
+    check_rows<float>("");
+    check_rows<bfloat16>(" of bfloat16");
     check_linear();
     check_tokens();
     check_many();
@@ -235,19 +238,23 @@ private:
     const auto chunks = cuda::tensor_chunks(sizes);
     memory<cuda::tensor_chunk> chunk_table = upload(chunks);
     memory<cuda::release_tensor<V, T, Base::slots>> tensor_table = upload(tensors);
+    memory<cuda::release_permit> permit = upload(std::vector<cuda::release_permit>(1));
     const auto terms = cuda::release_terms_of<V, T>(noise_, {.step = 9}, k);
-    const auto launch = [&] {
-      on_.launch("release", cuda::chunk_shape(std::ssize(chunks)), &cuda::fused_release<V, T, update_type>,
-                 chunk_table.data(), std::ssize(chunks), tensor_table.data(), terms, update);
+    const auto launch = [&, of = std::uint64_t{0}]() mutable { // each launch a step of its own, or it would be refused
+      on_.launch("permit", cuda::launch_shape{1, cuda::warp_size}, &cuda::permit_release<cuda::release_permit>,
+                 permit.data(), of++);
+      on_.launch("release", cuda::chunk_shape(std::ssize(chunks)), &cuda::release_once<V, T, update_type>,
+                 permit.data(), chunk_table.data(), std::ssize(chunks), tensor_table.data(), terms, update);
     };
-    launch();
+    std::function<void()> again = launch; // a copy counts on by itself
+    again();
     double difference = bit_difference(download(sum_on), sum) + bit_difference(download(value_on), value);
     double per_element = 2 * sizeof(V) + 2 * sizeof(T);
     for (std::size_t s = 0; s < Base::slots; ++s) {
       difference += bit_difference(download(state_on[s]), state[s]);
       if (update.uses(s)) per_element += 2 * sizeof(T);
     }
-    report_({name, per_element * static_cast<double>(n_), difference, 0, launch});
+    report_({name, per_element * static_cast<double>(n_), difference, 0, again});
   }
 
   void check_host_noise() {
@@ -274,9 +281,9 @@ private:
 
   // ---- gradients -------------------------------------------------------------------------------------------------
 
-  /// Norms, sums in floating point and on the grid, of a source on the device against the core's.
+  /// A source on the device against the core's.
   template <class Device, class Host>
-  void check_source(const std::string& name, const Device& source, const Host& host, double bytes_read) {
+  void check_norms(const std::string& name, const Device& source, const Host& host, double bytes_read) {
     const isize batch = source.batch();
     std::vector<double> norms(static_cast<std::size_t>(batch), 0);
     memory<double> norms_on = upload(norms);
@@ -285,7 +292,12 @@ private:
     host.add_squared_norms({0, batch}, norms.data(), scratch_);
     report_({name + ": norms", bytes_read + 16.0 * static_cast<double>(batch),
              relative_difference(download(norms_on), norms), 1e-6, norm});
+  }
 
+  /// @param changed numbers of the sum that are read and written.
+  template <class Device, class Host>
+  void check_sum(const std::string& name, const Device& source, const Host& host, double bytes_read, isize changed) {
+    const isize batch = source.batch();
     const auto factors = numbers<double>(batch);
     memory<double> factors_on = upload(factors);
     std::vector<float> sum(static_cast<std::size_t>(source.size()), 0.25F);
@@ -293,12 +305,14 @@ private:
     const auto add = [&] { source.add_weighted_sum(on_, factors_on.data(), sum_on.data()); };
     add();
     host.add_weighted_sum({0, batch}, factors.data(), sum.data(), scratch_);
-    report_({name + ": weighted sum", bytes_read + 8.0 * static_cast<double>(source.size()),
+    report_({name + ": weighted sum", bytes_read + 8.0 * static_cast<double>(changed),
              relative_difference(download(sum_on), sum), 1e-5, add});
   }
 
   template <class Device, class Host>
-  void check_grid(const std::string& name, const Device& source, const Host& host, double bytes_read) {
+  void check_grid(const std::string& name, const Device& source, const Host& host, double bytes_read,
+                  isize changed = -1) {
+    if (changed < 0) changed = source.size();
     const auto factors = numbers<double>(source.batch());
     memory<double> factors_on = upload(factors);
     integer_grid grid(30, 65536);
@@ -310,46 +324,90 @@ private:
     const auto add = [&] { grid_on.add(on_, source, factors_on.data(), sums.data()); };
     add();
     const std::vector<std::int64_t> expected(grid.data(), grid.data() + source.size());
-    report_({name + ": sum on the grid", bytes_read + 16.0 * static_cast<double>(source.size()),
+    report_({name + ": sum on the grid", bytes_read + 16.0 * static_cast<double>(changed),
              bit_difference(download(sums), expected), 0, add});
   }
 
   template <class U>
-  void check_rows(const char* name) {
-    const isize batch = 64, size = n_ / batch;
-    const auto rows = numbers<U>(batch * size);
-    memory<U> rows_on = upload(rows);
-    const cuda::materialized<U> source(rows_on.data(), batch, size);
-    const dpopt::materialized<U> host(rows.data(), batch, size);
-    check_source(name, source, host, static_cast<double>(sizeof(U)) * static_cast<double>(batch * size));
-    check_grid(name, source, host, static_cast<double>(sizeof(U)) * static_cast<double>(batch * size));
+  void check_rows(const std::string& of) {
+    const isize count = n_ * 4 / static_cast<isize>(sizeof(U));
+    for (const isize size : {count / 64, n_ < 100000 ? isize{40} : isize{1024}}) { // norms in parts; by a warp a row
+      const isize batch = count / size;
+      const auto rows = numbers<U>(batch * size);
+      memory<U> rows_on = upload(rows);
+      const cuda::materialized<U> source(rows_on.data(), batch, size);
+      const dpopt::materialized<U> host(rows.data(), batch, size);
+      const std::string name = (size == count / 64 ? "long rows" : "short rows") + of;
+      const double bytes_read = static_cast<double>(sizeof(U)) * static_cast<double>(batch * size);
+      check_norms(name, source, host, bytes_read);
+      check_sum(name, source, host, bytes_read, size);
+      check_grid(name, source, host, bytes_read);
+    }
   }
 
+  /// The norms of a layer as large as memory; sums, which are bound by arithmetic, of a small one.
   void check_linear() {
-    const isize batch = std::min(isize{256}, n_ / 64), width = n_ < 100000 ? 24 : 1024;
-    const auto a = numbers<float>(batch * width), e = numbers<float>(batch * width, 31);
+    const isize width = n_ < 100000 ? 24 : 1024, samples = n_ / (2 * width);
+    const auto a = numbers<float>(samples * width), e = numbers<float>(samples * width, 31);
     memory<float> a_on = upload(a), e_on = upload(e);
-    const double bytes_read = 8.0 * static_cast<double>(batch * width);
+    const auto bytes_of = [&](isize batch) { return 8.0 * static_cast<double>(batch * width); };
+    check_norms("linear layer", cuda::linear_weight<float>{a_on.data(), e_on.data(), samples, width, width},
+                dpopt::linear_weight<float>{a.data(), e.data(), samples, width, width}, bytes_of(samples));
+
+    const isize batch = std::min(isize{256}, samples / 8 * 8);
     const cuda::linear_weight<float> source{a_on.data(), e_on.data(), batch, width, width};
     const dpopt::linear_weight<float> host{a.data(), e.data(), batch, width, width};
-    check_source("linear layer", source, host, bytes_read);
-    check_grid("linear layer", source, host, bytes_read);
+    check_sum("linear layer", source, host, bytes_of(batch), source.size());
+    check_grid("linear layer", source, host, bytes_of(batch));
     const cuda::linear_sequence<float> sequence{a_on.data(), e_on.data(), batch / 8, 8, width, width};
     const dpopt::linear_sequence<float> host_sequence{a.data(), e.data(), batch / 8, 8, width, width};
-    check_source("linear layer, 8 positions", sequence, host_sequence, bytes_read);
+    check_norms("linear layer, 8 positions", sequence, host_sequence, bytes_of(batch));
+    check_sum("linear layer, 8 positions", sequence, host_sequence, bytes_of(batch), sequence.size());
+    check_operands(a, e, a_on, e_on, samples, width);
+  }
+
+  /// The kernel in front of the product.
+  void check_operands(const std::vector<float>& a, const std::vector<float>& e, const memory<float>& a_on,
+                      const memory<float>& e_on, isize samples, isize size) {
+    auto factors = numbers<double>(samples);
+    factors[1] = 0;
+    memory<double> factors_on = upload(factors);
+    std::vector<float> scaled(e.size()), selected = a;
+    std::fill_n(selected.begin() + size, size, 0.0F);
+    for (isize i = 0; i < samples; ++i)
+      if (const double f = factors[static_cast<std::size_t>(i)]; f != 0)
+        dpopt::detail::scale_row(e.data() + i * size, size, rounded_down<float, double>(f), scaled.data() + i * size);
+    memory<float> scaled_on(on_.device(), std::ssize(e)), selected_on(on_.device(), std::ssize(a));
+    const cuda::sequence_view<float> view{{a_on.data(), samples, 1, size, size, size},
+                                          {e_on.data(), samples, 1, size, size, size}};
+    const auto launch = [&] {
+      on_.launch("product_operands", cuda::product_operands_shape(samples, 1), &cuda::product_operands<float, float>,
+                 view, factors_on.data(), scaled_on.data(), selected_on.data());
+    };
+    launch();
+    report_({"product_operands", 16.0 * static_cast<double>(samples * size),
+             bit_difference(download(scaled_on), scaled) + bit_difference(download(selected_on), selected), 0, launch});
   }
 
   void check_tokens() {
-    const isize batch = 16, positions = 32, vocabulary = 500, dimension = n_ < 100000 ? 24 : 512;
+    const bool small = n_ < 100000;
+    const isize positions = small ? 8 : 128, dimension = small ? 24 : 512, vocabulary = small ? 500 : 50000;
+    const isize batch = std::min(isize{16384}, n_ / (positions * dimension));
     std::vector<std::int32_t> tokens(static_cast<std::size_t>(batch * positions));
-    for (std::size_t i = 0; i < tokens.size(); ++i) tokens[i] = static_cast<std::int32_t>(i * i % 97 % 500);
+    for (std::size_t i = 0; i < tokens.size(); ++i)
+      tokens[i] = static_cast<std::int32_t>(i * i % 49999 % static_cast<std::size_t>(vocabulary));
+    auto distinct = tokens;
+    std::sort(distinct.begin(), distinct.end());
+    distinct.erase(std::unique(distinct.begin(), distinct.end()), distinct.end());
     const auto e = numbers<float>(batch * positions * dimension);
     memory<std::int32_t> tokens_on = upload(tokens);
     memory<float> e_on = upload(e);
     const cuda::embedding<float> source(tokens_on.data(), e_on.data(), batch, positions, vocabulary, dimension);
     const dpopt::embedding<float> host(tokens.data(), e.data(), batch, positions, vocabulary, dimension);
-    check_source("embedding", source, host, 4.0 * static_cast<double>(batch * positions * dimension));
-    check_grid("embedding", source, host, 4.0 * static_cast<double>(batch * positions * dimension));
+    const double bytes_read = 4.0 * static_cast<double>(batch * positions * (dimension + 1));
+    check_norms("embedding", source, host, bytes_read);
+    check_sum("embedding", source, host, bytes_read, std::ssize(distinct) * dimension);
+    check_grid("embedding", source, host, bytes_read, std::ssize(distinct) * dimension);
   }
 
   /// A matrix whose columns are the parameters of one launch, one after the other.
@@ -381,19 +439,21 @@ private:
 
   void check_many() {
     const isize parameters = cuda::many_parameters<cuda::row_view<float>, float>::capacity;
-    const isize batch = n_ < 100000 ? 8 : 64;
+    const isize batch = std::max(isize{8}, n_ / (parameters * cuda::most_shared_elements));
     const isize size = parameters * std::min(cuda::most_shared_elements, n_ / (batch * parameters));
     const auto rows = numbers<float>(batch * size);
     memory<float> rows_on = upload(rows);
     const columns source{{rows_on.data(), batch, size, size}, parameters};
     const dpopt::materialized<float> host(rows.data(), batch, size);
     const std::string name = message("rows of ", parameters, " parameters");
-    check_source(name, source, host, 4.0 * static_cast<double>(batch * size));
-    check_grid(name, source, host, 4.0 * static_cast<double>(batch * size));
+    const double bytes_read = 4.0 * static_cast<double>(batch * size);
+    check_norms(name, source, host, bytes_read);
+    check_sum(name, source, host, bytes_read, size);
+    check_grid(name, source, host, bytes_read);
   }
 
   void check_factors() {
-    const isize batch = n_ / 8;
+    const isize batch = n_ / 2;
     const auto squares = numbers<double>(batch);
     const norm_bound rule{0.5};
     std::vector<double> expected(squares.size());
