@@ -26,12 +26,14 @@ struct listed_source {
   const double* factors;
 };
 
+template <class S, class To>
+using many_of = many_parameters<decltype(std::declval<const S&>().view()), To>;
+
 /// Whether A adds what many sources with S's view add, in one launch.
 template <class A, class S, class D>
 concept SharesLaunchesIn =
     SharesLaunches<S> &&
-    requires(const A a, device_work<D>& on, const S s,
-             const many_parameters<decltype(s.view()), typename A::value_type>& many) { a.add_many(on, many); };
+    requires(const A a, device_work<D>& on, const many_of<S, typename A::value_type>& many) { a.add_many(on, many); };
 
 /// What there is to ask of a type of sources.
 template <class A, class D>
@@ -84,7 +86,7 @@ private:
           sum.add(on, as<S>(s), factors, at);
         }};
     if constexpr (SharesLaunchesIn<A, S, D>) {
-      kind.most = many<S, value_type>::capacity;
+      kind.most = many_of<S, value_type>::capacity;
       kind.norms_of_many = [](std::span<const listed_source<A, D, double>> list, device_work<D>& on, isize batch) {
         table_of<S>(list, batch).add_squared_norms(on);
       };
@@ -97,10 +99,8 @@ private:
   static constexpr source_kind<A, D> kind_of = make_kind<S>();
 
   template <class S, class To>
-  using many = many_parameters<decltype(std::declval<const S&>().view()), To>;
-  template <class S, class To>
-  static many<S, To> table_of(std::span<const listed_source<A, D, To>> list, isize batch) {
-    many<S, To> table(batch);
+  static many_of<S, To> table_of(std::span<const listed_source<A, D, To>> list, isize batch) {
+    many_of<S, To> table(batch);
     for (const auto& one : list) table.add(as<S>(one.source->bytes_).view(), one.to, one.factors);
     return table;
   }
