@@ -173,7 +173,8 @@ private:
         on, std::ssize(groups),
         [&](isize k) {
           const isize g = groups[static_cast<std::size_t>(k)];
-          return group_norms{clipper_.rule(g), norms(g), std::ssize(members_[static_cast<std::size_t>(g)])};
+          return group_norms<decltype(clipper_.rule(g))>{clipper_.rule(g), norms(g),
+                                                         std::ssize(members_[static_cast<std::size_t>(g)])};
         },
         current_, factors_.data(), counts_.data());
     const double* factors = factors_.data();

@@ -78,6 +78,8 @@ struct linear_weight {
   }
 };
 
+static_assert(SharesLaunches<linear_weight<float>>);
+
 /// y_t = W x_t over positions, as dpopt::linear_sequence with its pointers in device memory.
 template <class U>
 struct linear_sequence {

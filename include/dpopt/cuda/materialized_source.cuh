@@ -50,4 +50,6 @@ public:
   [[nodiscard]] row_view<U> view() const noexcept { return {this->rows, batch(), size(), this->stride}; }
 };
 
+static_assert(SharesLaunches<materialized<float>>);
+
 } // namespace dpopt::cuda
