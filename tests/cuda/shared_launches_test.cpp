@@ -7,6 +7,7 @@
 
 #include "dpopt/accumulation/integer_grid.hpp"
 #include "dpopt/clipping/flat.hpp"
+#include "dpopt/clipping/per_group.hpp"
 #include "dpopt/clipping/per_layer.hpp"
 #include "dpopt/cuda/linear_source.cuh"
 #include "dpopt/dp_optimizer/dp_optimizer.hpp"
@@ -112,6 +113,15 @@ TEST_CASE("200 small parameters with a bound each cost 8 launches a microbatch w
   const device_run grid = on_device(bounds, cuda::integer_grid{}, as_kept);
   CHECK(same(grid.values, on_host(bounds, integer_grid{})));
   CHECK(grid.launches == 8);
+}
+
+TEST_CASE("groups whose parameters arrive in turns share launches, and each is held to its own norm") {
+  const per_group tens{[](const parameter_info& p) { return std::string(1, p.name.back()); }, 0.9};
+  const device_run together = on_device(tens, cuda::integer_grid{}, as_kept);
+  CHECK(same(together.values, on_host(tens, integer_grid{})));
+  CHECK(together.launches == 7);
+  CHECK(together.counts.clipped > 0);
+  CHECK(same(on_device(tens, cuda::integer_grid{}, as_it_comes).values, together.values));
 }
 
 TEST_CASE("a gradient that is not kept may be overwritten when its group is complete, one that is after the step") {
