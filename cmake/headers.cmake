@@ -11,6 +11,7 @@ set(dpopt_core_headers
     dpopt/accounting/discrete_gaussian_orders.hpp
     dpopt/accounting/log_sum.hpp
     dpopt/accounting/no_accountant.hpp
+    dpopt/accounting/open_ledger.hpp
     dpopt/accounting/rdp.hpp
     dpopt/accounting/rdp_accountant.hpp
     dpopt/accounting/rdp_fractional_order.hpp
@@ -226,6 +227,7 @@ set(dpopt_cuda_headers
     dpopt/cuda/squared_norm.cuh
     dpopt/cuda/staged.hpp
     dpopt/cuda/tensor_chunks.hpp
+    dpopt/cuda/training_image.hpp
     dpopt/cuda/unfused_release.cuh
     dpopt/cuda/vector_load.cuh
     dpopt/cuda/waiting_source.cuh

@@ -12,6 +12,8 @@
 /// samplers as they were constructed, correlated noise from its first row and charged as a run of its own. What was
 /// released after the record was written is charged where a ledger knows it; without a ledger nobody does, so save
 /// after the last step of a run.
+///
+/// The optimizer of a device (cuda/dp_optimizer.cuh) has the same record: what one of the two saved, the other resumes.
 #pragma once
 
 #include "dpopt/checkpoint/record.hpp"
@@ -48,8 +50,32 @@ enum class resumed {
   fresh_noise, ///< the record's state with noise of its own
 };
 
-/// The only friend of dp_optimizer; use save() and resume().
+/// The only friend of the two dp_optimizers; use save() and resume().
 struct checkpoint_access {
+  /// Values and state where they are.
+  template <class Opt>
+  struct image_on_host {
+    Opt& opt;
+    [[nodiscard]] auto value(isize p) const { return opt.parameters_[p].value; }
+    [[nodiscard]] std::size_t slots() const { return opt.optimizer_state_.size(); }
+    [[nodiscard]] auto slot(std::size_t s) const { return std::span(opt.optimizer_state_[s]); }
+    [[nodiscard]] bool keeps_slot(std::size_t s) const { return opt.keeps_slot(s); }
+    void make_slot(std::size_t s) const { opt.make_slot(s); }
+    static void fetch() noexcept {}
+    static void store() noexcept {}
+  };
+  template <class Opt>
+  static auto image_of(Opt& opt) {
+    if constexpr (requires { typename Opt::device_type; }) return opt.image();
+    else return image_on_host<Opt>{opt};
+  }
+  /// The host's communicator.
+  template <class Opt>
+  static auto& ranks_of(Opt& opt) {
+    if constexpr (requires { typename Opt::device_type; }) return opt.communicator_.host();
+    else return opt.communicator_;
+  }
+
   template <class Opt>
   static void require_between_steps(const Opt& opt, const char* what) {
     if (opt.broken_ || opt.failure_ || !opt.state_.empty() || opt.phase_ != Opt::phase::accumulating)
@@ -77,6 +103,7 @@ struct checkpoint_access {
       if (name == "bucket_elements") continue;
       std::string shown = text;
       if (name == "base optimizer") shown = kinds_in(text);
+      if (name == "accumulator" && shown.starts_with("cuda::")) shown.erase(0, 6); // the same numbers elsewhere
       if constexpr (FollowsSteps<typename Opt::noise_type>) // whose multiplier is that of the moment
         if (name == "noise") shown = detail::policy_text(opt.noise_);
       out.emplace_back(name, shown);
@@ -84,31 +111,34 @@ struct checkpoint_access {
     return out;
   }
 
-  /// Calls f(name, bytes) for all state of fixed size.
   template <class Opt, class F>
-  static void visit_training_state(Opt& opt, F&& f) {
+  static void visit_counters(Opt& opt, F&& f) {
     f("updates", std::as_writable_bytes(std::span(&opt.updates_, 1)));
     f("releases", std::as_writable_bytes(std::span(&opt.releases_, 1)));
     f("steps", std::as_writable_bytes(std::span(&opt.steps_, 1)));
+  }
+
+  template <class Opt, class Image, class F>
+  static void visit_values(Opt& opt, Image& image, F&& f) {
     for (isize p = 0; p < opt.parameters_.count(); ++p)
-      f(message("value of ", opt.parameters_[p].name), std::as_writable_bytes(opt.parameters_[p].value));
+      f(message("value of ", opt.parameters_[p].name), std::as_writable_bytes(image.value(p)));
   }
 
   /// Calls f(name, bytes) for the base optimizer's slots. One that is not in use has no bytes, and stands for zeros.
-  template <class Opt, class F>
-  static void visit_slots(Opt& opt, F&& f) {
-    std::size_t slot = 0;
-    for (auto& s : opt.optimizer_state_) f(message("optimizer slot ", slot++), std::as_writable_bytes(std::span(s)));
+  template <class Image, class F>
+  static void visit_slots(Image& image, F&& f) {
+    for (std::size_t s = 0; s < image.slots(); ++s)
+      f(message("optimizer slot ", s), std::as_writable_bytes(image.slot(s)));
   }
 
   /// Room for the slots that the record has numbers in and this run has not: its options may change on the way. Slots
   /// of zeros do without.
-  template <class Opt>
-  static void make_saved_slots(Opt& opt, const record_reader& in) {
-    for (std::size_t s = 0; s < opt.optimizer_state_.size(); ++s) {
+  template <class Image>
+  static void make_saved_slots(Image& image, const record_reader& in) {
+    for (std::size_t s = 0; s < image.slots(); ++s) {
       const auto saved = in.bytes(message("optimizer slot ", s));
-      if (!opt.keeps_slot(s) && std::ranges::any_of(saved, [](std::byte b) { return b != std::byte{0}; }))
-        opt.make_slot(s);
+      if (!image.keeps_slot(s) && std::ranges::any_of(saved, [](std::byte b) { return b != std::byte{0}; }))
+        image.make_slot(s);
     }
   }
 
@@ -128,12 +158,16 @@ struct checkpoint_access {
     record_writer out;
     for (const auto& [name, text] : requirements(opt)) out.add("configuration: " + name, text);
     const auto add = [&](const std::string& name, std::span<std::byte> bytes) { out.add(name, bytes); };
-    visit_training_state(opt, add);
-    visit_slots(opt, add);
+    visit_counters(opt, add);
+    auto image = image_of(opt);
+    image.fetch();
+    visit_values(opt, image, add);
+    visit_slots(image, add);
     visit_random_state(
         opt, [&](const std::string& name, std::span<std::byte> bytes) { out.add(name, bytes); }, companions...);
     out.add("companions", static_cast<std::uint64_t>(sizeof...(C)));
-    out.add("run charged", opt.run_charged_);
+    if constexpr (CorrelatedNoise<typename Opt::noise_type>) out.add("run charged", opt.run_charged_);
+    else out.add("run charged", false);
     out.add("reproducible sampling", opt.state_.reproducible_sampling());
     if (opt.state_.used_draw()) out.add("sampler's draw", *opt.state_.used_draw());
     if constexpr (RestorableClipper<typename Opt::clipper_type>) {
@@ -211,7 +245,7 @@ struct checkpoint_access {
     static_assert(!LearningClipper<typename Opt::clipper_type> || RestorableClipper<typename Opt::clipper_type>,
                   "dpopt: this clipper learns but cannot tell what it learned, so a resumed run would start from its "
                   "first bounds; give it state() and restore() (RestorableClipper in clipping/clipper.hpp).");
-    auto& ranks = opt.communicator_;
+    auto& ranks = ranks_of(opt);
     failure trouble;
     trouble.record([&] {
       require_between_steps(opt, "resume()");
@@ -224,6 +258,7 @@ struct checkpoint_access {
 
     std::byte bit_by_bit{0};
     std::optional<record_reader> in;
+    std::optional<decltype(image_of(opt))> image;
     std::optional<typename Opt::accountant_type> accountant;
     std::vector<double> learned;
     bool run_charged = false;
@@ -241,9 +276,11 @@ struct checkpoint_access {
           throw invalid_argument(message("resume(): '", name, "' of the checkpoint has ", in->bytes(name).size(),
                                          " bytes, this run has ", here.size()));
       };
-      visit_training_state(opt, fits);
-      make_saved_slots(opt, *in);
-      visit_slots(opt, [&](const std::string& name, std::span<std::byte> here) {
+      visit_counters(opt, fits);
+      image.emplace(image_of(opt));
+      visit_values(opt, *image, fits);
+      make_saved_slots(*image, *in);
+      visit_slots(*image, [&](const std::string& name, std::span<std::byte> here) {
         if (!here.empty() && !in->bytes(name).empty()) fits(name, here);
       });
       visit_random_state(opt, fits, companions...);
@@ -274,16 +311,19 @@ struct checkpoint_access {
     }
 
     const auto take = [&](const std::string& name, std::span<std::byte> out) { in->read(name, out); };
-    if constexpr (RestorableClipper<typename Opt::clipper_type>)
-      opt.contributions_.clipper().restore(std::move(learned));
-    visit_training_state(opt, take);
-    visit_slots(opt, [&](const std::string& name, std::span<std::byte> here) {
+    visit_values(opt, *image, take);
+    visit_slots(*image, [&](const std::string& name, std::span<std::byte> here) {
       if (!here.empty() && !in->bytes(name).empty()) take(name, here);
     });
+    trouble.record([&] { image->store(); });
+    trouble.raise_together(ranks);
+    if constexpr (RestorableClipper<typename Opt::clipper_type>)
+      opt.contributions_.clipper().restore(std::move(learned));
+    visit_counters(opt, take);
     opt.accountant_ = std::move(*accountant);
     if (same_run) {
       visit_random_state(opt, take, companions...);
-      opt.run_charged_ = run_charged;
+      if constexpr (CorrelatedNoise<noise_type>) opt.run_charged_ = run_charged;
     }
     opt.state_.restore(same_run ? used_draw : std::nullopt, reproducible_sampling);
     opt.failure_.record([&] { // a schedule without a value fails the next step, on all ranks, as ever
@@ -303,7 +343,8 @@ template <class Opt, Companion... C>
 }
 
 /// COLLECTIVE, before the first step. The root's bytes count; other ranks may pass none. Companions as at save().
-/// Parameters get the saved values. Nothing changes when it throws, except that noise may have a new secret.
+/// Parameters get the saved values. Nothing changes when it throws, except that noise may have a new secret; a
+/// device_error may leave a device with some of the values.
 /// @throw invalid_argument for a damaged record or one that does not fit, state_error for one older than the ledger,
 ///   randomness_error for noise that would repeat itself; rank_error on all ranks of several.
 template <class Opt, Companion... C>

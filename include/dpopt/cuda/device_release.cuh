@@ -14,6 +14,7 @@
 #include "dpopt/cuda/release_once.cuh"
 #include "dpopt/cuda/release_terms.hpp"
 #include "dpopt/cuda/tensor_chunks.hpp"
+#include "dpopt/cuda/training_image.hpp"
 #include "dpopt/cuda/unfused_release.cuh"
 #include "dpopt/noise/noise_mechanism.hpp"
 #include "dpopt/parameters/parameter_set.hpp"
@@ -111,6 +112,18 @@ public:
   template <class Constants>
   void update(device_work<D>& on, std::uint64_t number, const Constants& constants) {
     halves_.update(on, number, chunks_.data(), chunk_count_, element_update<T>(constants));
+  }
+
+  /// Room on the host for values and state, of zeros.
+  [[nodiscard]] training_image<T, slots, D> image(device_work<D>& on, const parameter_set<T>& parameters) {
+    std::vector<trained_tensor<T, slots>> tensors;
+    for (isize p = 0; p < parameters.count(); ++p) {
+      const auto& t = fused_[static_cast<std::size_t>(p)];
+      trained_tensor<T, slots> out{.value = t.value, .slots = {}, .size = parameters[p].size()};
+      for (std::size_t s = 0; s < slots; ++s) out.slots[s] = t.slots[s];
+      tensors.push_back(out);
+    }
+    return {on, std::move(tensors)};
   }
 
 private:

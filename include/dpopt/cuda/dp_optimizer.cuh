@@ -13,6 +13,7 @@
 /// in one message in step(). step() alone is one kernel for noise, scale and update; pre_step() and hooks take two.
 #pragma once
 
+#include "dpopt/accounting/open_ledger.hpp"
 #include "dpopt/communication/agreement.hpp"
 #include "dpopt/communication/failure.hpp"
 #include "dpopt/communication/shared_secret.hpp"
@@ -43,6 +44,10 @@
 #include <utility>
 #include <vector>
 
+namespace dpopt {
+struct checkpoint_access;
+}
+
 namespace dpopt::cuda {
 
 /// Template arguments after T are policies in any order, one of them the device. One object, one host thread at a time;
@@ -52,6 +57,8 @@ namespace dpopt::cuda {
 /// the accountant. Capture each step anew (the sequence of calls is always the same, so cudaGraphExecUpdate takes it).
 template <std::floating_point T, Policy... Policies>
 class dp_optimizer {
+  friend struct dpopt::checkpoint_access; // checkpoint/checkpoint.hpp
+
 public:
   using roles_of = device_composition<T, Policies...>;
   using device_type = typename roles_of::device_type;
@@ -278,6 +285,7 @@ private:
     failure_.raise_together(host());
     require_equal(host(), fields);
     if constexpr (SharesSecret<noise_type>) share_secret(host(), noise_);
+    if constexpr (KeepsLedger<accountant_type>) open_ledger(host(), accountant_);
   }
 
   void prepare() {
@@ -317,6 +325,7 @@ private:
             {"scaling", scaling_.describe()},
             {"base optimizer", dpopt::detail::policy_text(base_)},
             {"accountant", dpopt::detail::policy_text(accountant_)},
+            {"schedule", "as_ready"},
             {"neighbouring", std::string(name_of(options_.relation))}};
   }
 
@@ -453,6 +462,9 @@ private:
     if constexpr (NoiseAwareOptimizer<base_type, T>) return base_.at(updates_, noise_std());
     else return base_.at(updates_);
   }
+
+  /// For checkpoints.
+  [[nodiscard]] auto image() { return release_.image(on_, parameters_); }
 
   [[nodiscard]] release_constants constants() const {
     return {contributions_.accumulator().unit(), noise_std_, divisor_};

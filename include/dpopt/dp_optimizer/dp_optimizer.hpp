@@ -5,12 +5,12 @@
 /// optimizer -> account, each arrow a policy. step() reads as this list.
 #pragma once
 
+#include "dpopt/accounting/open_ledger.hpp"
 #include "dpopt/communication/agreement.hpp"
 #include "dpopt/communication/buckets.hpp"
 #include "dpopt/communication/failure.hpp"
 #include "dpopt/communication/shards.hpp"
 #include "dpopt/communication/shared_secret.hpp"
-#include "dpopt/communication/shared_values.hpp"
 #include "dpopt/core/error.hpp"
 #include "dpopt/core/own_process.hpp"
 #include "dpopt/core/schedules.hpp"
@@ -372,19 +372,7 @@ private:
     failure_.raise_together(communicator_);
     require_equal(communicator_, fields);
     if constexpr (SharesSecret<noise_type>) share_secret(communicator_, noise_);
-    if constexpr (KeepsLedger<accountant_type>) open_ledger();
-  }
-
-  /// COLLECTIVE. The root's ledger says what was spent before this run; every rank's accountant goes on from there.
-  void open_ledger() {
-    std::vector<gaussian_event> past;
-    failure_.record([&] {
-      if (communicator_.rank() == 0) past = accountant_.open();
-    });
-    failure_.raise_together(communicator_);
-    share_values(communicator_, past);
-    failure_.record([&] { accountant_.adopt(past); });
-    failure_.raise_together(communicator_);
+    if constexpr (KeepsLedger<accountant_type>) open_ledger(communicator_, accountant_);
   }
 
   void prepare() {
