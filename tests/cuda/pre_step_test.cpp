@@ -225,5 +225,6 @@ TEST_CASE("a half that the device refuses ends the step: values stay, samples ar
     CHECK(same(t.released(), undisturbed.model.all_gradients()));
     t.opt.step();
     CHECK(t.opt.updates() == 1);
+    CHECK_FALSE(same(t.values(), before));
   }
 }

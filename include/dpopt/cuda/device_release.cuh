@@ -108,10 +108,10 @@ public:
   void write_gradients(device_work<D>& on, const Noise& noise, std::uint64_t step, const release_constants& k) {
     halves_.write(on, permit_.data(), step, chunks_.data(), chunk_count_, terms_of(on, noise, step, k));
   }
-  /// The second half, from whatever the gradients hold. @param number of the update.
+  /// The second half, from whatever the gradients hold.
   template <class Constants>
-  void update(device_work<D>& on, std::uint64_t number, const Constants& constants) {
-    halves_.update(on, number, chunks_.data(), chunk_count_, element_update<T>(constants));
+  void update(device_work<D>& on, std::uint64_t step, const Constants& constants) {
+    halves_.update(on, step, chunks_.data(), chunk_count_, element_update<T>(constants));
   }
 
   /// Room on the host for values and state, of zeros.

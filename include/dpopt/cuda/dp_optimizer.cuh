@@ -161,7 +161,7 @@ public:
     } else {
       if (phase_ == phase::reduced) or_abandon([this] { write_gradients(); });
       hook_.call(*this);
-      or_abandon([this] { release_.update(on_, updates_, step_constants()); });
+      or_abandon([this] { release_.update(on_, noise_step_, step_constants()); });
     }
     ++updates_;
     finish_step();

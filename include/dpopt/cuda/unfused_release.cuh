@@ -74,12 +74,12 @@ public:
               chunk_count, written_.data(), terms, no_update<T>{});
   }
 
-  /// The base optimizer from the gradients, once an update, also when a graph that holds it is launched again; then the
-  /// gradients are set to zero. @param number of the update.
-  void update(device_work<D>& on, std::uint64_t number, const tensor_chunk* chunks, isize chunk_count,
+  /// The base optimizer from the gradients, once a step, also when a graph that holds it is launched again; then the
+  /// gradients are set to zero. @param step of the release, so that one whose update failed does not block the next.
+  void update(device_work<D>& on, std::uint64_t step, const tensor_chunk* chunks, isize chunk_count,
               const Update& update) {
     on.launch("permit_update", launch_shape{1, warp_size}, &permit_release<release_permit>, update_permit_.data(),
-              number);
+              step);
     on.launch("release_once, update", chunk_shape(chunk_count), &release_once<T, T, Update>, update_permit_.data(),
               chunks, chunk_count, read_.data(), release_terms_without_noise<T>({}), update);
   }
