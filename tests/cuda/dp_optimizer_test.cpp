@@ -371,7 +371,7 @@ TEST_CASE("after a release that one rank's device refused, no rank goes on") {
   }));
   CHECK(alone[0].empty());
   CHECK(alone[1].find("device call release_once") == 0);
-  CHECK(together[0].find("1 updates (fewer than elsewhere if a release failed on this rank only") != std::string::npos);
+  CHECK(together[0].find("1 updates (fewer than elsewhere if one failed on this rank only") != std::string::npos);
   CHECK(together[0].find("values changed") == std::string::npos);
   CHECK(together[1] == together[0]);
 }

@@ -113,6 +113,33 @@ TEST_CASE("after a release that failed on one rank only, no rank goes on") {
   for (const auto& e : errors) CHECK_THAT(error_text(e), contains_text("1 updates (fewer than elsewhere"));
 }
 
+TEST_CASE("after a base optimizer threw on one rank only, no rank goes on; after it threw on all, all do") {
+  for (const bool everywhere : {false, true}) {
+    const auto errors = run_ranks(2, [&](threads comm) {
+      small_model model;
+      bool broken = everywhere || comm.rank() == 1;
+      dp_optimizer opt(
+          model.views(), dp_options{}, per_layer{1.0}, probe_noise{multiplier}, probe_accountant{},
+          expected_batch{.expected_batch_size = expected_size},
+          [&](parameter_update<double>) {
+            if (broken) throw std::runtime_error("no");
+          },
+          std::move(comm));
+      opt.begin({.samples = 0});
+      try {
+        opt.step();
+      } catch (const std::runtime_error&) {
+      }
+      broken = false;
+      opt.begin({.samples = 0});
+      opt.step();
+    });
+    for (const auto& e : errors)
+      if (everywhere) CHECK(error_text(e).empty());
+      else CHECK_THAT(error_text(e), contains_text("fewer than elsewhere"));
+  }
+}
+
 TEST_CASE("a base optimizer of five lines is given the released gradient, once a parameter and step") {
   small_model model;
   std::vector<std::string> names;

@@ -432,8 +432,13 @@ private:
   /// COLLECTIVE, on the host. Every rank returns, or every rank throws with the sums dropped.
   void exchange_status(bool summed) {
     const std::string base = ranks() > 1 ? dpopt::detail::policy_text(base_) : std::string();
-    const step_declaration mine{steps_, last_iterations_, state_.sampling_rate(), multiplier_, noise_std_,
-                                base,   updates_};
+    const step_declaration mine{.step = steps_,
+                                .iterations = last_iterations_,
+                                .sampling_rate = state_.sampling_rate(),
+                                .noise_multiplier = multiplier_,
+                                .noise_std = noise_std_,
+                                .base = base,
+                                .updates = updates_};
     const bool charged = !failure_;
     control_.declare(!charged, charged ? mine.digest() : 0.0, state_.empty() ? 0.0 : state_.sampling_rate());
     control_.side().back() = summed ? 0 : 1;

@@ -27,7 +27,7 @@ struct step_declaration {
   double noise_multiplier = 0;
   double noise_std = 0;
   std::string_view base = {}; ///< the base optimizer with its options
-  std::uint64_t updates = 0;  ///< applied so far: a release that failed on one rank only left it behind the others
+  std::uint64_t updates = 0;  ///< that went through: one that failed on one rank only left it behind the others
 
   static constexpr double digest_limit = 0x1p18; ///< digests are whole numbers below it
   static constexpr int most_ranks = 1 << 17;     ///< over which squares of digests add up exactly in double
@@ -44,7 +44,7 @@ struct step_declaration {
     return message("ranks differ in what they declared for step ", step, "; this one has ", iterations,
                    " logical batches, sampling rate ", sampling_rate, ", noise multiplier ", noise_multiplier,
                    ", noise std ", noise_std, ", base optimizer ", base, ", ", updates,
-                   " updates (fewer than elsewhere if a release failed on this rank only; resume all ranks from a "
+                   " updates (fewer than elsewhere if one failed on this rank only; resume all ranks from a "
                    "checkpoint then)");
   }
 };

@@ -181,7 +181,8 @@ public:
   /// @return false for a skipped (virtual) step. @throw rank_error on every rank when one failed (with one rank the
   ///   error itself): values and optimizer state stay as they were, the sums are dropped, the budget stays charged.
   ///   @throw communication_error when the communicator failed, from then on at every call. An exception of a
-  ///   whole-parameter base optimizer is thrown on its rank alone and ends the step there, half updated.
+  ///   whole-parameter base optimizer is thrown on its rank alone and ends the step there, half updated; unless all
+  ///   ranks had one, none goes on.
   bool step() {
     hook_.require_outside("step()");
     if (phase_ == phase::accumulating && !reduce()) return false;
@@ -610,8 +611,13 @@ private:
       if (communicator_.size() > 1) base = detail::policy_text(base_);
       add_side_noise(placement_.before(communicator_.rank(), communicator_.size()));
     });
-    const step_declaration mine{steps_, last_iterations_, state_.sampling_rate(), multiplier_, noise_std_,
-                                base,   updates_};
+    const step_declaration mine{.step = steps_,
+                                .iterations = last_iterations_,
+                                .sampling_rate = state_.sampling_rate(),
+                                .noise_multiplier = multiplier_,
+                                .noise_std = noise_std_,
+                                .base = base,
+                                .updates = updates_ - half_updates_};
     if (failure_ && placement_type::before_reduction) spoil(control_.side());
     const bool failed = static_cast<bool>(failure_);
     control_.declare(failed, failed ? 0.0 : mine.digest(), state_.empty() ? 0.0 : state_.sampling_rate());
@@ -732,6 +738,7 @@ private:
         for (isize p = 0; p < parameters_.count(); ++p)
           base_(parameter_update<T>{updates_, p, parameters_[p].name, parameters_[p].value, gradient(p)});
       } catch (...) { // a second attempt would update the first parameters twice
+        ++half_updates_;
         complete_update();
         throw;
       }
@@ -832,10 +839,11 @@ private:
   step_hook<dp_optimizer> hook_;
   failure failure_;
   phase phase_ = phase::accumulating;
-  std::uint64_t steps_ = 0;      // numbers of noise used up; also by failed steps
-  std::uint64_t noise_step_ = 0; // number of the step being released
-  std::uint64_t updates_ = 0;    // released and applied
-  std::uint64_t releases_ = 0;   // released
+  std::uint64_t steps_ = 0;        // numbers of noise used up; also by failed steps
+  std::uint64_t noise_step_ = 0;   // number of the step being released
+  std::uint64_t updates_ = 0;      // released and applied
+  std::uint64_t half_updates_ = 0; // of these, ended by an exception of the base optimizer
+  std::uint64_t releases_ = 0;     // released
   isize last_iterations_ = 0;
   private_counts last_counts_;
   double divisor_ = 1;
