@@ -20,6 +20,7 @@
 
 #include <cstddef>
 #include <limits>
+#include <stdexcept>
 #include <string>
 #include <vector>
 
@@ -374,6 +375,41 @@ TEST_CASE("after a release that one rank's device refused, no rank goes on") {
   CHECK(together[0].find("1 updates (fewer than elsewhere if one failed on this rank only") != std::string::npos);
   CHECK(together[0].find("values changed") == std::string::npos);
   CHECK(together[1] == together[0]);
+}
+
+namespace {
+
+/// Puts itself in words until told otherwise.
+struct wordless : sgd {
+  bool fails = false;
+  [[nodiscard]] std::string describe() const {
+    if (fails) throw std::runtime_error("no words");
+    return sgd::describe();
+  }
+};
+
+} // namespace
+
+TEST_CASE("a base optimizer that fails to describe itself on one rank's device is an error of all, charged once") {
+  std::vector<double> spent(2);
+  const auto errors = run_ranks(2, [&](threads comm) {
+    const auto rank = static_cast<std::size_t>(comm.rank());
+    toy_model<float> model(toy_sizes());
+    device_trainer opt(model.views(), dp_options{}, recording_api{}, per_layer_bounds(), noise, scaling, wordless{},
+                       device_ranks(std::move(comm)));
+    opt.base_optimizer().fails = rank == 1;
+    opt.begin({.samples = 0});
+    try {
+      opt.step();
+    } catch (...) {
+      spent[rank] = opt.epsilon(1e-5);
+      throw;
+    }
+  });
+  CHECK(error_text(errors[0]).find("rank 1: no words") == 0);
+  CHECK(error_text(errors[1]) == error_text(errors[0]));
+  CHECK(spent[0] > 0);
+  CHECK(spent[1] == spent[0]);
 }
 
 TEST_CASE("a device without memory fails the construction, on every rank and by name") {

@@ -18,6 +18,7 @@
 #include "dpopt/communication/failure.hpp"
 #include "dpopt/communication/shared_secret.hpp"
 #include "dpopt/core/error.hpp"
+#include "dpopt/core/own_process.hpp"
 #include "dpopt/core/schedules.hpp"
 #include "dpopt/cuda/device_composition.hpp"
 #include "dpopt/cuda/device_contributions.cuh"
@@ -278,10 +279,11 @@ private:
         communicator_(take_policy<communicator_type>(given.policies)), noise_(take_policy<noise_type>(given.policies)),
         scaling_(take_policy<scaling_type>(given.policies)), base_(take_policy<base_type>(given.policies)),
         accountant_(take_policy<accountant_type>(given.policies)) {
-    failure_.record([&] { prepare(); });
-    failure_.raise_together(host());
     std::vector<fingerprint_field> fields;
-    failure_.record([&] { fields = fingerprints(); });
+    failure_.record([&] {
+      prepare();
+      fields = fingerprints(); // policies put themselves in words, and may fail at it
+    });
     failure_.raise_together(host());
     require_equal(host(), fields);
     if constexpr (SharesSecret<noise_type>) share_secret(host(), noise_);
@@ -331,6 +333,7 @@ private:
 
   [[nodiscard]] std::vector<fingerprint_field> fingerprints() {
     std::vector<fingerprint_field> out = dpopt::detail::fields_of(configuration(), noise_);
+    out.push_back({"lengths of messages", fingerprint().add(control_.size()).add(contributions_.total()).value()});
     fingerprint values;
     if (ranks() > 1) add_values(values);
     out.push_back({"parameter values", values.value()});
@@ -360,6 +363,7 @@ private:
     last_skipped_ = std::exchange(skip_next_, false);
     if (last_skipped_) return false;
     failure_.record([&] { state_.require_step(); });
+    failure_.record([&] { require_own_process(); });
     failure_.record([&] { require_same_noise(); });
     bool summed = false;
     failure sum_failure; // the sum is collective: whatever failed before, this rank takes part
@@ -375,8 +379,12 @@ private:
     });
     failure_.record([&] { release_.draw(on_, noise_, noise_std_ / contributions_.accumulator().unit(), steps_); });
     failure_.record([&] { copy_side_scalars(); });
-    failure_.record([&] { charge(state_.sampling_rate()); });
-    exchange_status(summed);
+    bool charged = false;
+    failure_.record([&] {
+      charge(state_.sampling_rate());
+      charged = true;
+    });
+    exchange_status(summed, charged);
     noise_step_ = steps_++; // the numbers of this step are never drawn again, whatever happens now
     ++releases_;
     phase_ = phase::reduced;
@@ -404,11 +412,17 @@ private:
   }
 
   void fix_noise() {
+    require_own_process();
     multiplier_ = noise_.multiplier();
     const double bound = sensitivity();
     noise_std_ = gradient_multiplier() * bound;
     dpopt::detail::require_usable_noise<sum_type>(noise_, multiplier_, bound, noise_std_,
                                                   contributions_.accumulator().unit());
+  }
+
+  /// @throw state_error in a forked child, as the core.
+  void require_own_process() const {
+    if (!dpopt::detail::is_reproducible(noise_)) process_.require("the optimizer");
   }
 
   void require_same_noise() const {
@@ -430,8 +444,11 @@ private:
   }
 
   /// COLLECTIVE, on the host. Every rank returns, or every rank throws with the sums dropped.
-  void exchange_status(bool summed) {
-    const std::string base = ranks() > 1 ? dpopt::detail::policy_text(base_) : std::string();
+  void exchange_status(bool summed, bool charged) {
+    std::string base; // learning rates may change
+    failure_.record([&] {
+      if (ranks() > 1) base = dpopt::detail::policy_text(base_);
+    });
     const step_declaration mine{.step = steps_,
                                 .iterations = last_iterations_,
                                 .sampling_rate = state_.sampling_rate(),
@@ -439,8 +456,8 @@ private:
                                 .noise_std = noise_std_,
                                 .base = base,
                                 .updates = updates_};
-    const bool charged = !failure_;
-    control_.declare(!charged, charged ? mine.digest() : 0.0, state_.empty() ? 0.0 : state_.sampling_rate());
+    const bool failed = static_cast<bool>(failure_);
+    control_.declare(failed, failed ? 0.0 : mine.digest(), state_.empty() ? 0.0 : state_.sampling_rate());
     control_.side().back() = summed ? 0 : 1;
     try {
       auto request = host().start_sum(control_.data(), control_.size());
@@ -506,6 +523,7 @@ private:
 
   parameter_set<T> parameters_;
   ownership claim_;
+  own_process process_;
   batch_state state_;
   dp_options options_;
   device_work<device_type> on_;
