@@ -140,6 +140,9 @@ TEST_CASE("batch_state: a declaration must make sense") {
   CHECK_THROWS_WITH(s.begin({.samples = -1}, true), "begin(): samples is -1; give 0 or more");
   CHECK_THROWS_WITH(s.begin({.samples = 1, .gradient_scale = std::numeric_limits<double>::infinity()}, true),
                     "begin(): gradient_scale is inf; give a finite number");
+  CHECK_THROWS_WITH(s.begin({.samples = 1, .gradient_scale = 0}, true),
+                    contains_text("gradient_scale is 0, which drops every sample") &&
+                        contains_text("gradient_scale_of"));
   CHECK_THROWS_AS(s.begin({.samples = 1, .gradient_scale = std::numeric_limits<double>::quiet_NaN()}, true),
                   invalid_argument);
   CHECK(s.empty());

@@ -33,6 +33,11 @@ public:
     if (m.samples < 0) throw invalid_argument(message("begin(): samples is ", m.samples, "; give 0 or more"));
     if (!std::isfinite(m.gradient_scale))
       throw invalid_argument(message("begin(): gradient_scale is ", m.gradient_scale, "; give a finite number"));
+    if (m.gradient_scale == 0 &&
+        m.samples > 0) // as weight 0 for all: a step of nothing but noise, and nobody the wiser
+      throw invalid_argument(
+          "begin(): gradient_scale is 0, which drops every sample; give the factor between the source's "
+          "numbers and per-sample gradients (see gradient_scale_of)");
     take(m.token);
     current_ = m;
     open_ = true;

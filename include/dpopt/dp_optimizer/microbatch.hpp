@@ -26,6 +26,7 @@ struct microbatch {
 
   /// True per-sample gradient = gradient_scale x what the source gives. A loss averaged over B samples has
   /// gradient_scale B (see gradient_scale_of); mixed precision with loss scale s has 1/s. Applied before clipping.
+  /// Finite, and 0 only without samples.
   double gradient_scale = 1;
 
   /// Optional [samples] weights, public or independent of other samples, applied before clipping; 0 drops the sample
