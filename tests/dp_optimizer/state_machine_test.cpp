@@ -14,6 +14,7 @@
 
 using namespace dpopt;
 using namespace dpopt::test;
+using namespace dpopt::test::batches;
 
 // The plain course of things --------------------------------------------------------------------------------------
 

@@ -53,9 +53,13 @@ struct trainer {
   }
 };
 
+namespace batches { // `using namespace` where they are wanted: these names are arguments elsewhere
+
 inline const small_batch first(5, 1);
 inline const small_batch second(4, 2);
 inline const small_batch third(6, 3);
+
+} // namespace batches
 
 // The values after steps over these batches, one batch a step, without anything in between.
 template <class When>
@@ -93,12 +97,12 @@ void fails_without_a_trace(trainer<When>& t, const std::string& text, budget b =
   CHECK(t.log.noise.empty());
   const std::size_t cost = b == budget::charged ? 1 : 0; // it stays charged: on other ranks noise may be out
   CHECK(t.log.charged.size() == charged + cost);
-  t.feed(first);
+  t.feed(batches::first);
   CHECK(t.opt.step());
-  CHECK(close(t.model.released(), trainer<When>::released({first})));
-  t.feed(second);
+  CHECK(close(t.model.released(), trainer<When>::released({batches::first})));
+  t.feed(batches::second);
   CHECK(t.opt.step());
-  CHECK(t.model.values() == undisturbed<When>({first, second}));
+  CHECK(t.model.values() == undisturbed<When>({batches::first, batches::second}));
   CHECK(t.log.charged.size() == charged + cost + 2);
 }
 
