@@ -77,9 +77,9 @@ private:
 static_assert(BoundedClipper<any_clipper>);
 
 inline const std::vector<parameter_info>& promise_parameters() {
-  static const std::vector<parameter_info> parameters = {
+  static const std::vector<parameter_info> promised = {
       {"conv.weight", 4}, {"conv.bias", 2}, {"fc.weight", 3}, {"scale", 1}};
-  return parameters;
+  return promised;
 }
 inline constexpr std::array<std::size_t, 5> promise_offsets{0, 4, 6, 9, 10};
 
