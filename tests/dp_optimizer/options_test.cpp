@@ -125,8 +125,9 @@ TEST_CASE("options of the base optimizer are checked as well") {
 }
 
 TEST_CASE("bucket_elements is at least 1") {
-  CHECK(refused(with([](auto& o) { o.other.bucket_elements = 0; })) == "bucket_elements: 0 is below 1");
-  CHECK(refused(with([](auto& o) { o.other.bucket_elements = -5; })) == "bucket_elements: -5 is below 1");
+  CHECK(refused(with([](auto& o) { o.other.bucket_elements = 0; })) == "bucket_elements: 0 is below 1; give 1 or more");
+  CHECK(refused(with([](auto& o) { o.other.bucket_elements = -5; })) ==
+        "bucket_elements: -5 is below 1; give 1 or more");
   CHECK(refused(with([](auto& o) { o.other.bucket_elements = 1; })).empty());
 }
 

@@ -383,7 +383,7 @@ private:
     if constexpr (requires { base_.validate(); }) base_.validate();
     if constexpr (requires { accountant_.validate(); }) accountant_.validate();
     if (options_.bucket_elements < 1)
-      throw invalid_argument(message("bucket_elements: ", options_.bucket_elements, " is below 1"));
+      throw invalid_argument(message("bucket_elements: ", options_.bucket_elements, " is below 1; give 1 or more"));
     for (const auto& p : parameters_) {
       claim_.claim(p.name, p.value.data(), p.value.size_bytes());
       claim_.claim(message(p.name, ".gradient"), p.gradient.data(), p.gradient.size_bytes());
