@@ -91,6 +91,7 @@ set(dpopt_core_headers
     dpopt/gradients/normalization_weight.hpp
     dpopt/gradients/outer_products.hpp
     dpopt/gradients/patch_products.hpp
+    dpopt/gradients/patch_table.hpp
     dpopt/gradients/per_sample_gradients.hpp
     dpopt/gradients/preconditioned.hpp
     dpopt/gradients/product.hpp
@@ -102,6 +103,7 @@ set(dpopt_core_headers
     dpopt/gradients/tied_embedding.hpp
     dpopt/gradients/token_check.hpp
     dpopt/gradients/units.hpp
+    dpopt/gradients/written_rows.hpp
     dpopt/noise/banded.hpp
     dpopt/noise/banded_inverse.hpp
     dpopt/noise/blt.hpp

@@ -36,6 +36,7 @@
 #include "dpopt/gradients/normalization_weight.hpp" // defines: normalization_weight
 #include "dpopt/gradients/outer_products.hpp"       // defines: outer_product, add_outer_products
 #include "dpopt/gradients/patch_products.hpp"       // defines: kernels of convolution_weight
+#include "dpopt/gradients/patch_table.hpp"          // defines: factors of convolution_weight
 #include "dpopt/gradients/per_sample_gradients.hpp" // defines: PerSampleGradients, SampleAccess, CheckedSource
 #include "dpopt/gradients/preconditioned.hpp"       // defines: preconditioned
 #include "dpopt/gradients/product.hpp"              // defines: MatrixProduct, portable_product
@@ -46,6 +47,7 @@
 #include "dpopt/gradients/tied.hpp"                 // defines: tied
 #include "dpopt/gradients/tied_embedding.hpp"       // defines: tied_embedding
 #include "dpopt/gradients/units.hpp"                // defines: units, averaged_views
+#include "dpopt/gradients/written_rows.hpp"         // defines: WritesRows, rows_hold, rows_at_once
 
 // Bound each sample's contribution.
 #include "dpopt/clipping/adaptive.hpp"    // defines: adaptive, adaptive_options

@@ -38,6 +38,16 @@ struct operands {
   static std::size_t at(isize i, isize width, isize k) { return static_cast<std::size_t>(i * width + k); }
 };
 
+/// [count x width] row by row, or the other way round.
+template <class T>
+std::vector<T> turned(const std::vector<T>& x, isize width, isize count) {
+  std::vector<T> out(x.size());
+  for (isize i = 0; i < count; ++i)
+    for (isize k = 0; k < width; ++k)
+      out[static_cast<std::size_t>(k * count + i)] = x[static_cast<std::size_t>(i * width + k)];
+  return out;
+}
+
 template <class T>
 void same_bits_as_loops() {
   for (const auto& [m, n, count] : {std::array<isize, 3>{1, 1, 1},
@@ -54,6 +64,12 @@ void same_bits_as_loops() {
     workspace w;
     portable_product{}.add(m, n, count, o.left(), o.right(), strided_rows<T>{got.data(), n + 2}, w);
     CHECK(got == expected);
+    // The same positions as columns.
+    const std::vector<T> a = turned(o.a, m + 3, count), b = turned(o.b, n + 1, count);
+    got = o.out;
+    portable_product{}.add_transposed(m, n, count, strided_rows<const T>{a.data(), count},
+                                      strided_rows<const T>{b.data(), count}, strided_rows<T>{got.data(), n + 2}, w);
+    CHECK(got == expected);
   }
 }
 
@@ -65,7 +81,7 @@ void same_bits_at(vector_level level) {
   std::vector<T> got = o.out, rooms(static_cast<std::size_t>(kernel::left_room(21) + kernel::right_room));
   T* const left = rooms.data();
   T* const right = left + kernel::left_room(21);
-  const strided_rows<const T> a = o.left(), b = o.right();
+  const detail::positions_of<T> a{o.a.data(), 24, 1}, b{o.b.data(), 76, 1};
   const strided_rows<T> out{got.data(), 77};
   at_vector_level(level, [=]() DPOPT_FORCE_INLINE_LAMBDA { kernel::add(21, 75, 270, a, b, out, left, right); });
   CHECK(got == o.expected());

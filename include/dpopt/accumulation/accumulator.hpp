@@ -11,6 +11,7 @@
 
 #include "dpopt/core/types.hpp"
 #include "dpopt/core/workspace.hpp"
+#include "dpopt/gradients/written_rows.hpp"
 
 #include <concepts>
 #include <string>
@@ -34,6 +35,14 @@ concept SealedAccumulator = Accumulator<A> && requires(A a, isize first, isize c
   a.seal(first, count);
   a.clear();
 };
+
+/// An accumulator whose numbers are no better than gradients written out in row_type; others ask for exact ones.
+template <class A>
+concept TakesRows = Accumulator<A> && requires { typename A::row_type; };
+
+/// A source whose samples may be written out before they are added to A.
+template <class S, class A>
+concept WritesRowsFor = TakesRows<A> && WritesRows<S, typename A::row_type>;
 
 /// Whether sources of type S can be added: at element `at` of the accumulator, samples `range`, factors[0 .. count).
 template <class A, class S>

@@ -35,23 +35,46 @@ public:
     table_->add(bytes_, sum, at, range, factors, scratch);
   }
 
+  [[nodiscard]] isize size() const { return table_->size(bytes_); }
+  [[nodiscard]] bool rows_are_cheaper() const { return table_->write != nullptr && table_->rows_are_cheaper(bytes_); }
+  template <class V>
+    requires TakesRows<A> && std::same_as<V, typename A::row_type>
+  void write_rows(samples range, V* rows, workspace& scratch) const {
+    table_->write(bytes_, range, rows, scratch);
+  }
+
 private:
+  using row_type = typename A::value_type; // of the pointer alone where A takes no rows
   struct operations {
     isize (*block)(const std::byte*);
+    isize (*size)(const std::byte*);
     void (*norms)(const std::byte*, samples, double*, workspace&);
     void (*add)(const std::byte*, A&, isize, samples, const double*, workspace&);
+    bool (*rows_are_cheaper)(const std::byte*) = nullptr;
+    void (*write)(const std::byte*, samples, row_type*, workspace&) = nullptr; // null: the source writes none
   };
   template <class S>
   static const S& restored(const std::byte* bytes) noexcept {
     return *std::launder(reinterpret_cast<const S*>(bytes)); // memcpy into suitably aligned bytes made it an S
   }
   template <class S>
-  static constexpr operations table_of{[](const std::byte* bytes) { return restored<S>(bytes).block(); },
-                                       [](const std::byte* bytes, samples r, double* out, workspace& w) {
-                                         restored<S>(bytes).add_squared_norms(r, out, w);
-                                       },
-                                       [](const std::byte* bytes, A& sum, isize at, samples r, const double* f,
-                                          workspace& w) { sum.add(at, restored<S>(bytes), r, f, w); }};
+  static constexpr operations table_of = [] {
+    operations t{[](const std::byte* bytes) { return restored<S>(bytes).block(); },
+                 [](const std::byte* bytes) { return restored<S>(bytes).size(); },
+                 [](const std::byte* bytes, samples r, double* out, workspace& w) {
+                   restored<S>(bytes).add_squared_norms(r, out, w);
+                 },
+                 [](const std::byte* bytes, A& sum, isize at, samples r, const double* f, workspace& w) {
+                   sum.add(at, restored<S>(bytes), r, f, w);
+                 }};
+    if constexpr (WritesRowsFor<S, A>) {
+      t.rows_are_cheaper = [](const std::byte* bytes) { return restored<S>(bytes).rows_are_cheaper(); };
+      t.write = [](const std::byte* bytes, samples r, row_type* rows, workspace& w) {
+        restored<S>(bytes).write_rows(r, rows, w);
+      };
+    }
+    return t;
+  }();
 
   alignas(16) std::byte bytes_[source_capacity] = {};
   const operations* table_ = nullptr;

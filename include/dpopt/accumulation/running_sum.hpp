@@ -18,6 +18,7 @@ class running_sum {
 public:
   using role = roles::accumulator;
   using value_type = V;
+  using row_type = V; ///< samples may be written out in it first (gradients/written_rows.hpp)
 
   void resize(isize n, double) { sums_.assign(static_cast<std::size_t>(n), V(0)); }
   [[nodiscard]] V* data() noexcept { return sums_.data(); }

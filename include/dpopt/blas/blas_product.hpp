@@ -31,13 +31,29 @@ struct blas_product {
     if (std::max({m, n, count, a.stride, b.stride, out.stride}) > std::numeric_limits<int>::max() || a.stride < m ||
         b.stride < n || out.stride < n)
       return portable_product{}.add(m, n, count, a, b, out, scratch);
+    multiply(CblasTrans, CblasNoTrans, m, n, count, a, b, out);
+  }
+  template <class T>
+    requires std::same_as<T, float> || std::same_as<T, double>
+  void add_transposed(isize m, isize n, isize count, strided_rows<const T> a, strided_rows<const T> b,
+                      strided_rows<T> out, workspace& scratch) const {
+    if (m == 0 || n == 0 || count == 0) return;
+    if (std::max({m, n, count, a.stride, b.stride, out.stride}) > std::numeric_limits<int>::max())
+      return portable_product{}.add_transposed(m, n, count, a, b, out, scratch);
+    multiply(CblasNoTrans, CblasTrans, m, n, count, a, b, out);
+  }
+
+private:
+  template <class T>
+  static void multiply(CBLAS_TRANSPOSE of_a, CBLAS_TRANSPOSE of_b, isize m, isize n, isize count,
+                       strided_rows<const T> a, strided_rows<const T> b, strided_rows<T> out) {
     const auto size = [](isize k) { return static_cast<int>(k); };
     if constexpr (std::is_same_v<T, float>)
-      cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, size(m), size(n), size(count), 1.0F, a.first, size(a.stride),
-                  b.first, size(b.stride), 1.0F, out.first, size(out.stride));
+      cblas_sgemm(CblasRowMajor, of_a, of_b, size(m), size(n), size(count), 1.0F, a.first, size(a.stride), b.first,
+                  size(b.stride), 1.0F, out.first, size(out.stride));
     else
-      cblas_dgemm(CblasRowMajor, CblasTrans, CblasNoTrans, size(m), size(n), size(count), 1.0, a.first, size(a.stride),
-                  b.first, size(b.stride), 1.0, out.first, size(out.stride));
+      cblas_dgemm(CblasRowMajor, of_a, of_b, size(m), size(n), size(count), 1.0, a.first, size(a.stride), b.first,
+                  size(b.stride), 1.0, out.first, size(out.stride));
   }
 };
 

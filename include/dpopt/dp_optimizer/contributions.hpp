@@ -10,6 +10,7 @@
 #include "dpopt/clipping/clipper.hpp"
 #include "dpopt/core/vector_dispatch.hpp"
 #include "dpopt/dp_optimizer/microbatch.hpp"
+#include "dpopt/gradients/materialized.hpp"
 #include "dpopt/gradients/per_sample_gradients.hpp"
 
 #include <algorithm>
@@ -150,6 +151,11 @@ private:
   /// Norm and sum of a block of samples back to back, while its data is in cache.
   template <class S, class Done>
   void add_alone(isize p, isize g, const S& source, Done&& done) {
+    if constexpr (WritesRowsFor<S, A>)
+      if (source.rows_are_cheaper()) {
+        add_rows(p, g, source);
+        return done(p);
+      }
     const isize block = std::clamp<isize>(source.block(), 1, std::max<isize>(1, current_.samples));
     double* const squared = norms(g);
     std::fill_n(squared, current_.samples, 0.0);
@@ -160,6 +166,38 @@ private:
       add_to_sum(p, source, range);
     }
     done(p);
+  }
+
+  /// The same from samples written out, a few at a time. Samples are added in their order, however they are answered.
+  template <class S>
+  void add_rows(isize p, isize g, const S& source) {
+    using V = typename A::row_type;
+    const isize size = source.size();
+    const isize block = std::clamp<isize>(rows_at_once<V>(size), 1, std::max<isize>(1, current_.samples));
+    double* const squared = norms(g);
+    std::fill_n(squared, current_.samples, 0.0);
+    const workspace::scope scope(scratch_);
+    V* const rows = scratch_.template take<V>(block * size);
+    bool* const held = scratch_.template take<bool>(block);
+    for (isize first = 0; first < current_.samples; first += block) {
+      const samples range{first, std::min(block, current_.samples - first)};
+      source.write_rows(range, rows, scratch_);
+      add_row_norms(rows, size, range.count, size, squared + first);
+      for (isize i = 0; i < range.count; ++i) {
+        held[i] = rows_hold<V>(squared[first + i]);
+        if (held[i]) continue;
+        squared[first + i] = 0;
+        source.add_squared_norms({first + i, 1}, squared + first + i, scratch_);
+      }
+      compute_factors(g, range);
+      for (isize i = 0, next = 0; i < range.count; i = next) {
+        while (next < range.count && held[next] == held[i]) ++next;
+        if (held[i])
+          sum_.add(offsets_[static_cast<std::size_t>(p)], materialized<V>(rows, range.count, size), {i, next - i},
+                   factors_.data() + first + i, scratch_);
+        else add_to_sum(p, source, {first + i, next - i});
+      }
+    }
   }
 
   template <class Done>

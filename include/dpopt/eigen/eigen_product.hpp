@@ -17,11 +17,27 @@ struct eigen_product {
   void add(isize m, isize n, isize count, strided_rows<const T> a, strided_rows<const T> b, strided_rows<T> out,
            workspace&) const {
     if (m == 0 || n == 0 || count == 0) return;
-    using matrix = Eigen::Matrix<T, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
-    using input = Eigen::Map<const matrix, 0, Eigen::OuterStride<>>;
-    Eigen::Map<matrix, 0, Eigen::OuterStride<>>(out.first, m, n, Eigen::OuterStride<>(out.stride)).noalias() +=
-        input(a.first, count, m, Eigen::OuterStride<>(a.stride)).transpose() *
-        input(b.first, count, n, Eigen::OuterStride<>(b.stride));
+    sum(out, m, n).noalias() += operand(a, count, m).transpose() * operand(b, count, n);
+  }
+  template <std::floating_point T>
+  void add_transposed(isize m, isize n, isize count, strided_rows<const T> a, strided_rows<const T> b,
+                      strided_rows<T> out, workspace&) const {
+    if (m == 0 || n == 0 || count == 0) return;
+    sum(out, m, n).noalias() += operand(a, m, count) * operand(b, n, count).transpose();
+  }
+
+private:
+  template <class T>
+  using matrix = Eigen::Matrix<T, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+
+  template <class T>
+  static Eigen::Map<const matrix<T>, 0, Eigen::OuterStride<>> operand(strided_rows<const T> x, isize rows,
+                                                                      isize columns) {
+    return {x.first, rows, columns, Eigen::OuterStride<>(x.stride)};
+  }
+  template <class T>
+  static Eigen::Map<matrix<T>, 0, Eigen::OuterStride<>> sum(strided_rows<T> out, isize m, isize n) {
+    return {out.first, m, n, Eigen::OuterStride<>(out.stride)};
   }
 };
 

@@ -8,11 +8,13 @@
 
 #include "dpopt/gradients/convolution_geometry.hpp"
 #include "dpopt/gradients/patch_products.hpp"
+#include "dpopt/gradients/patch_table.hpp"
 #include "dpopt/gradients/per_sample_gradients.hpp"
 #include "dpopt/gradients/product.hpp"
 #include "dpopt/gradients/sample_tiles.hpp"
 #include "dpopt/gradients/sequence_norm.hpp"
 #include "dpopt/gradients/stride_check.hpp"
+#include "dpopt/gradients/written_rows.hpp"
 
 #include <algorithm>
 #include <array>
@@ -20,6 +22,7 @@
 #include <limits>
 #include <string>
 #include <type_traits>
+#include <utility>
 
 namespace dpopt {
 
@@ -29,10 +32,11 @@ namespace dpopt {
 ///
 /// Privacy: the norm is an upper bound on what the positions add, rounding included (sequence_norm.hpp says how). In
 /// float it exceeds the gradient's by (positions + 4) 2^-24 sum_t |e_t| |a_t|: some 1e-4 of it for images of 14 x 14,
-/// more where positions cancel.
-/// Cost with T positions, r rows and c columns a group: the sum T r c, one matrix product a sample, in the narrower
-/// type; the norm the smaller of T r c and T^2 (r + c) / 2, in double. Groups of 2 rows, or 4 of small images
-/// (depthwise), are made in double for both, and the norm is of the very numbers that are added.
+/// more where positions cancel. Of written rows (a parameter clipped by itself) it is the norm of the numbers added.
+/// Cost with T positions, r rows and c columns a group: the sum T r c, one matrix product a sample or 64 positions, in
+/// the narrower type; the norm the smaller of T r c and T^2 (r + c) / 2, in double; written rows one product for both.
+/// Groups of 2 rows, or 4 of small images (depthwise), are made in double for both, and the norm is of the very numbers
+/// that are added.
 template <class U, class Product = portable_product>
 struct convolution_weight {
   const U* inputs = nullptr;
@@ -85,11 +89,12 @@ struct convolution_weight {
   /// One sample's upper bound, by the way that is asked for if rounding permits.
   [[nodiscard]] double squared_norm_of(isize sample, bool by_gram, workspace& scratch) const {
     double squares = 0;
+    const patch_table table(geometry);
     for (isize group = 0; group < geometry.groups; ++group) {
       const auto part = products(sample, group);
       detail::sequence_squares g;
-      if (by_gram) g = gram_squares(part, scratch);
-      if (!(g.squares >= 0)) g = instantiated_squares(part, scratch);
+      if (by_gram) g = gram_squares(part, table, scratch);
+      if (!(g.squares >= 0)) g = instantiated_squares(part, table, scratch);
       squares += detail::squares_as_added<U>(g, geometry.output_positions());
     }
     return upper_bound_of_sum(squares, geometry.groups);
@@ -99,27 +104,41 @@ struct convolution_weight {
   void add_weighted_sum(samples range, const double* factors, Out* out, workspace& scratch) const {
     if constexpr (std::is_same_v<product_type<U, Out>, Out>) {
       if (has_few_rows()) return detail::add_copied_sum(*this, range, factors, out, scratch);
-      const workspace::scope scope(scratch);
-      const isize rows = geometry.rows(), columns = geometry.columns();
-      Out* const e = scratch.take<Out>(tile() * rows);
-      Out* const a = scratch.take<Out>(tile() * columns);
-      for (isize i = 0; i < range.count; ++i) {
-        if (factors[i] == 0) continue;
-        const double factor = rounded_down<Out, double>(factors[i]);
-        for (isize group = 0; group < geometry.groups; ++group) {
-          const auto part = products(range.first + i, group);
-          Out* const to = out + group * rows * columns;
-          for_each_tile([&](isize t, isize count) {
-            part.write_gradients(t, count, factor, e);
-            for (isize c = 0; c < columns; ++c) part.write_patches(c, t, count, a + c, columns);
-            Product{}.add(rows, columns, count, strided_rows<const Out>{e, rows}, strided_rows<const Out>{a, columns},
-                          strided_rows<Out>{to, columns}, scratch);
-          });
-        }
-      }
+      add_products(range, factors, out, scratch);
     } else {
       detail::add_copied_sum(*this, range, factors, out, scratch);
     }
+  }
+
+  [[nodiscard]] bool rows_are_cheaper() const noexcept {
+    return !has_few_rows() &&
+           detail::rows_are_cheaper(geometry.output_positions(), geometry.columns(), geometry.rows(), size());
+  }
+
+  /// A matrix product a group of channels, of the output gradients where they lie if they can be read there.
+  template <std::floating_point V>
+    requires std::is_same_v<product_type<U, V>, V>
+  void write_rows(samples range, V* to, workspace& scratch) const {
+    const workspace::scope scope(scratch);
+    const patch_table table(geometry);
+    const isize rows = geometry.rows(), columns = geometry.columns();
+    V* const e = scratch.take<V>(tile() * rows);
+    V* const a = scratch.take<V>(tile() * columns);
+    std::fill_n(to, range.count * size(), V(0));
+    for (isize i = 0; i < range.count; ++i)
+      for (isize group = 0; group < geometry.groups; ++group) {
+        const auto part = products(range.first + i, group);
+        for_each_tile([&](isize t, isize count) {
+          table.write(part.input, part.of_input, 0, columns, t, count, a, count);
+          strided_rows<const V> of_rows{e, count};
+          if constexpr (std::is_same_v<U, V>)
+            if (!channels_last) of_rows = {part.gradients + t, part.of_gradients.channel};
+          if (of_rows.first == e)
+            write_gradient_table(part.gradients, part.of_gradients, rows, t, count, 1.0, e, count);
+          Product{}.add_transposed(rows, columns, count, of_rows, strided_rows<const V>{a, count},
+                                   strided_rows<V>{to + i * size() + group * rows * columns, columns}, scratch);
+        });
+      }
   }
 
   void copy_sample(isize sample, isize first, isize count, double scale, double* out) const {
@@ -148,6 +167,7 @@ struct convolution_weight {
 
 private:
   using part_of_sample = detail::patch_products::of_sample<U>;
+  using patch_table = detail::patch_products::patch_table;
   static constexpr isize position_tile = detail::patch_products::position_tile;
 
   [[nodiscard]] detail::patch_products::image_strides strides(isize channels, isize positions) const noexcept {
@@ -187,22 +207,56 @@ private:
 
   [[nodiscard]] isize tile() const noexcept { return std::min(position_tile, geometry.output_positions()); }
 
+  /// out[0 .. size) += sum_i factors[i] g_i, where positions of several samples make one product if they are few.
+  template <std::floating_point Out>
+  void add_products(samples range, const double* factors, Out* out, workspace& scratch) const {
+    constexpr isize together = 64;
+    const workspace::scope scope(scratch);
+    const patch_table table(geometry);
+    const isize rows = geometry.rows(), columns = geometry.columns();
+    const isize pitch = std::max(tile(), std::min(together, range.count * geometry.output_positions()));
+    Out* const e = scratch.take<Out>(pitch * rows);
+    Out* const a = scratch.take<Out>(pitch * columns);
+    for (isize group = 0; group < geometry.groups; ++group) {
+      isize filled = 0;
+      const auto flush = [&] {
+        Product{}.add_transposed(rows, columns, std::exchange(filled, 0), strided_rows<const Out>{e, pitch},
+                                 strided_rows<const Out>{a, pitch},
+                                 strided_rows<Out>{out + group * rows * columns, columns}, scratch);
+      };
+      for (isize i = 0; i < range.count; ++i) {
+        if (factors[i] == 0) continue;
+        const double factor = rounded_down<Out, double>(factors[i]);
+        const auto part = products(range.first + i, group);
+        for_each_tile([&](isize t, isize count) {
+          if (filled + count > pitch) flush();
+          write_gradient_table(part.gradients, part.of_gradients, rows, t, count, factor, e + filled, pitch);
+          table.write(part.input, part.of_input, 0, columns, t, count, a + filled, pitch);
+          filled += count;
+        });
+      }
+      flush();
+    }
+  }
+
   template <class F>
   void for_each_tile(const F& f) const {
     const isize positions = geometry.output_positions();
     for (isize t = 0; t < positions; t += position_tile) f(t, std::min(position_tile, positions - t));
   }
 
-  [[nodiscard]] detail::sequence_squares gram_squares(const part_of_sample& part, workspace& scratch) const {
+  [[nodiscard]] detail::sequence_squares gram_squares(const part_of_sample& part, const patch_table& table,
+                                                      workspace& scratch) const {
     const workspace::scope scope(scratch);
     const isize n = geometry.output_positions(), rows = geometry.rows(), columns = geometry.columns();
     double* const of_gradients = scratch.take<double>(n * n);
     double* const of_patches = scratch.take<double>(n * n);
     const auto gradient_rows = [&](isize first, isize count, double* to) {
-      for (isize r = 0; r < count; ++r) part.write_gradient_row(first + r, to + r * n);
+      write_gradient_table(part.gradients + first * part.of_gradients.channel, part.of_gradients, count, 0, n, 1.0, to,
+                           n);
     };
     const auto patches = [&](isize first, isize count, double* to) {
-      for (isize c = 0; c < count; ++c) part.write_patches(first + c, 0, n, to + c * n, 1);
+      table.write(part.input, part.of_input, first, count, 0, n, to, n);
     };
     detail::gram_of_columns(n, rows, gradient_rows, of_gradients, n, scratch);
     detail::gram_of_columns(n, columns, patches, of_patches, n, scratch);
@@ -210,7 +264,8 @@ private:
   }
 
   /// The gradient is made 64 columns at a time.
-  [[nodiscard]] detail::sequence_squares instantiated_squares(const part_of_sample& part, workspace& scratch) const {
+  [[nodiscard]] detail::sequence_squares instantiated_squares(const part_of_sample& part, const patch_table& table,
+                                                              workspace& scratch) const {
     constexpr isize wide = 64;
     const workspace::scope scope(scratch);
     const isize n = geometry.output_positions(), rows = geometry.rows(), columns = geometry.columns();
@@ -219,30 +274,47 @@ private:
     double* const g = scratch.take<double>(rows * wide);
     double* const e_squares = scratch.take<double>(n);
     double* const a_squares = scratch.take<double>(n);
+    std::fill_n(e_squares, n, 0.0);
     std::fill_n(a_squares, n, 0.0);
     double squares = 0;
     for (isize first = 0; first < columns; first += wide) {
       const isize here = std::min(wide, columns - first);
       std::fill_n(g, rows * here, 0.0);
       for_each_tile([&](isize t, isize count) {
-        if (first == 0 || n > position_tile) part.write_gradients(t, count, 1.0, e); // one tile stays where it is
-        for (isize c = 0; c < here; ++c) part.write_patches(first + c, t, count, a + c, here);
-        for (isize k = 0; k < count; ++k) {
-          if (first == 0) e_squares[t + k] = squared_norm(e + k * rows, rows);
-          a_squares[t + k] += squared_norm(a + k * here, here);
-        }
-        portable_product{}.add(rows, here, count, strided_rows<const double>{e, rows},
-                               strided_rows<const double>{a, here}, strided_rows<double>{g, here}, scratch);
+        if (first == 0 || n > position_tile) // one tile stays where it is
+          write_gradient_table(part.gradients, part.of_gradients, rows, t, count, 1.0, e, count);
+        table.write(part.input, part.of_input, first, here, t, count, a, count);
+        if (first == 0) add_squares_of_columns(e, rows, count, e_squares + t);
+        add_squares_of_columns(a, here, count, a_squares + t);
+        portable_product{}.add_transposed(rows, here, count, strided_rows<const double>{e, count},
+                                          strided_rows<const double>{a, count}, strided_rows<double>{g, here}, scratch);
       });
       squares += squared_norm(g, rows * here);
     }
     detail::sequence_squares out{0, 0};
-    for (isize t = 0; t < n; ++t) out.lengths += std::sqrt(e_squares[t]) * std::sqrt(a_squares[t]);
+    for (isize t = 0; t < n; ++t)
+      out.lengths += std::sqrt(bound_of(e_squares[t], rows)) * std::sqrt(bound_of(a_squares[t], columns));
     // Rounding while the gradient was made, so that this bounds the exact one too.
     const double norm = std::sqrt(upper_bound_of_sum(squares, columns / wide + 1)) +
                         static_cast<double>(n + 16) * std::numeric_limits<double>::epsilon() * out.lengths;
     out.squares = norm * norm;
     return out;
+  }
+
+  /// Of a sum of n squares, those that vanished included.
+  [[nodiscard]] static double bound_of(double squares, isize n) noexcept {
+    if (sizeof(U) > sizeof(float) && squares < underflow_matters_below)
+      squares += static_cast<double>(n) * std::numeric_limits<double>::denorm_min();
+    return upper_bound_of_sum(squares, n);
+  }
+
+  /// sums[t] += the squares of column t of x [rows x count].
+  static void add_squares_of_columns(const double* x, isize rows, isize count, double* sums) {
+    vectorized([=]() DPOPT_FORCE_INLINE_LAMBDA {
+      DPOPT_NO_CONTRACT_BLOCK
+      for (isize r = 0; r < rows; ++r)
+        for (isize t = 0; t < count; ++t) sums[t] += x[r * count + t] * x[r * count + t];
+    });
   }
 };
 

@@ -11,6 +11,7 @@
 #include "dpopt/gradients/sample_tiles.hpp"
 #include "dpopt/gradients/sequence_norm.hpp"
 #include "dpopt/gradients/stride_check.hpp"
+#include "dpopt/gradients/written_rows.hpp"
 
 #include <algorithm>
 #include <array>
@@ -33,9 +34,10 @@ namespace dpopt {
 ///
 /// Privacy: the norm is an upper bound on what the rows add, rounding included (sequence_norm.hpp says how). In
 /// float it exceeds the gradient's by (positions + 4) 2^-24 sum_t |e_t| |a_t|: 1e-4 of it for 128 positions of random
-/// directions, more where they cancel. Rounding of the running sum over samples is as for every source.
+/// directions, more where they cancel. Rounding of the running sum over samples is as for every source. Of written
+/// rows (a parameter clipped by itself) it is the norm of the numbers added.
 /// Cost with T positions: the sum T d p a sample, one matrix product; the norm the smaller of T d p and T^2 (d + p)
-/// / 2.
+/// / 2; written rows one product a sample for both.
 template <class U, class Product = portable_product>
 struct linear_sequence {
   const U* activations = nullptr;
@@ -94,6 +96,23 @@ struct linear_sequence {
     else detail::add_copied_sum(*this, range, factors, out, scratch);
   }
 
+  [[nodiscard]] bool rows_are_cheaper() const noexcept {
+    return detail::rows_are_cheaper(positions, inputs, outputs, size());
+  }
+
+  /// A matrix product a sample, of the factors where they lie unless they have another type or overlap.
+  template <std::floating_point V>
+    requires std::is_same_v<product_type<U, V>, V>
+  void write_rows(samples range, V* to, workspace& scratch) const {
+    std::fill_n(to, range.count * size(), V(0));
+    for (isize i = 0; i < range.count; ++i) {
+      const workspace::scope scope(scratch);
+      const auto e = in_type<V>(output(range.first + i, 0), output_position_stride, outputs, scratch);
+      const auto a = in_type<V>(input(range.first + i, 0), input_position_stride, inputs, scratch);
+      Product{}.add(outputs, inputs, positions, e, a, strided_rows<V>{to + i * size(), inputs}, scratch);
+    }
+  }
+
   void copy_sample(isize sample, isize first, isize count, double scale, double* out) const {
     std::fill_n(out, count, 0.0);
     for (isize at = 0; at < count;) { // a row, or what was asked of it, at a time
@@ -115,6 +134,17 @@ private:
   }
   [[nodiscard]] const U* output(isize i, isize t) const noexcept {
     return output_gradients + i * output_sample_stride + t * output_position_stride;
+  }
+
+  /// A sample's rows as a product takes them.
+  template <class V>
+  [[nodiscard]] strided_rows<const V> in_type(const U* from, isize stride, isize width, workspace& scratch) const {
+    if constexpr (std::is_same_v<U, V>)
+      if (stride >= width) return {from, stride};
+    V* const copy = scratch.take<V>(positions * width);
+    for (isize t = 0; t < positions; ++t)
+      for (isize k = 0; k < width; ++k) copy[t * width + k] = static_cast<V>(from[t * stride + k]);
+    return {copy, width};
   }
 
   [[nodiscard]] detail::sequence_squares gram_squares(isize i, workspace& scratch) const {

@@ -129,22 +129,6 @@ struct of_sample {
     else gradient_by_columns(first_row, rows, first_column, columns, g);
   }
 
-  /// to[t] = output gradient of row r at position t.
-  void write_gradient_row(isize r, double* to) const {
-    const U* const row = gradients + r * of_gradients.channel;
-    for (isize t = 0; t < shape.output_positions(); ++t) to[t] = static_cast<double>(row[t * of_gradients.position]);
-  }
-
-  /// to[t * rows + r] = scale * output gradient of row r at position first + t.
-  template <class Out>
-  void write_gradients(isize first, isize count, double scale, Out* to) const {
-    const isize rows = shape.rows();
-    for (isize r = 0; r < rows; ++r)
-      for (isize t = 0; t < count; ++t)
-        to[t * rows + r] = narrowed<Out>(
-            scale * static_cast<double>(gradients[r * of_gradients.channel + (first + t) * of_gradients.position]));
-  }
-
   /// to[t * pitch] = what weight column c meets at output positions first + t: 0 beyond the input, and beyond the last
   /// column.
   template <class Out>

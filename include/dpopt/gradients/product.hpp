@@ -1,7 +1,8 @@
 // SPDX-FileCopyrightText: The dpopt authors
 // SPDX-License-Identifier: Apache-2.0
 /// @file
-/// The matrix product behind weighted sums of factored gradients: out += A^T B, a sample's position a row of A and B.
+/// The matrix products behind weighted sums of factored gradients: out += A^T B, a sample's position a row of A and B,
+/// or out += A B^T, a position a column of both (images, whose channels lie one behind the other).
 ///
 /// Satisfied by portable_product (below, needs nothing), eigen::eigen_product and blas_product, each in its own header.
 /// A source takes the product as its last template argument.
@@ -30,12 +31,27 @@ struct strided_rows {
 };
 
 /// p.add(m, n, count, A, B, out, scratch): out[m x n] += A^T B with A [count x m] and B [count x n].
+/// p.add_transposed(m, n, count, A, B, out, scratch): out[m x n] += A B^T with A [m x count] and B [n x count].
 template <class P, class Out>
-concept MatrixProduct = std::is_empty_v<P> && std::is_trivially_copyable_v<P> &&
-                        requires(const P p, isize n, strided_rows<const Out> in, strided_rows<Out> out,
-                                 workspace& scratch) { p.add(n, n, n, in, in, out, scratch); };
+concept MatrixProduct =
+    std::is_empty_v<P> && std::is_trivially_copyable_v<P> &&
+    requires(const P p, isize n, strided_rows<const Out> in, strided_rows<Out> out, workspace& scratch) {
+      p.add(n, n, n, in, in, out, scratch);
+      p.add_transposed(n, n, n, in, in, out, scratch);
+    };
 
 namespace detail {
+
+/// Number k of position i lies at first[i * position + k * number]; one of the two strides is 1.
+template <class T>
+struct positions_of {
+  const T* first;
+  isize position;
+  isize number;
+  [[nodiscard]] DPOPT_FORCE_INLINE positions_of from(isize i, isize k) const noexcept {
+    return {first + i * position + k * number, position, number};
+  }
+};
 
 /// Both operands in panels, then one block of sums in registers at a time. Height x Width sums fill half or more of the
 /// registers of a level, so that each number loaded is used Height or Width times.
@@ -49,11 +65,17 @@ struct product_kernel {
 
   /// Missing columns are zeros; their sums are never stored.
   template <isize Panel>
-  DPOPT_FORCE_INLINE static void pack(isize count, isize width, strided_rows<const T> from, T* to) noexcept {
-    for (isize i = 0; i < count; ++i) {
-      const T* const row = from.row(i);
-      for (isize k = 0; k < Panel; ++k) to[i * Panel + k] = k < width ? row[k] : T(0);
-    }
+  DPOPT_FORCE_INLINE static void pack(isize count, isize width, positions_of<T> from, T* to) noexcept {
+    if (from.number == 1)
+      for (isize i = 0; i < count; ++i) {
+        const T* const row = from.first + i * from.position;
+        for (isize k = 0; k < Panel; ++k) to[i * Panel + k] = k < width ? row[k] : T(0);
+      }
+    else
+      for (isize k = 0; k < Panel; ++k) {
+        const T* const row = from.first + k * from.number;
+        for (isize i = 0; i < count; ++i) to[i * Panel + k] = k < width ? row[i] : T(0);
+      }
   }
 
   /// out[Height x Width] += a^T b. The sums start from out and take the rows in order.
@@ -69,7 +91,7 @@ struct product_kernel {
       for (isize k = 0; k < Width; ++k) out[r * stride + k] = sums[r][k];
   }
 
-  DPOPT_FORCE_INLINE static void add(isize m, isize n, isize count, strided_rows<const T> a, strided_rows<const T> b,
+  DPOPT_FORCE_INLINE static void add(isize m, isize n, isize count, positions_of<T> a, positions_of<T> b,
                                      strided_rows<T> out, T* left, T* right) noexcept {
     DPOPT_NO_CONTRACT_BLOCK
     T edge[Height * Width];
@@ -78,10 +100,10 @@ struct product_kernel {
         const isize rows = std::min(depth, count - i);
         const isize r1 = std::min(m, r0 + columns);
         for (isize r = r0; r < r1; r += Height)
-          pack<Height>(rows, std::min(Height, r1 - r), {a.row(i) + r, a.stride}, left + (r - r0) * rows);
+          pack<Height>(rows, std::min(Height, r1 - r), a.from(i, r), left + (r - r0) * rows);
         for (isize c = 0; c < n; c += Width) {
           const isize width = std::min(Width, n - c);
-          pack<Width>(rows, width, {b.row(i) + c, b.stride}, right);
+          pack<Width>(rows, width, b.from(i, c), right);
           for (isize r = r0; r < r1; r += Height) {
             const isize height = std::min(Height, r1 - r);
             const T* const panel = left + (r - r0) * rows;
@@ -107,8 +129,20 @@ struct product_kernel {
 /// Blocked for caches and registers, compiled for every vector level, without threads.
 struct portable_product {
   template <std::floating_point T>
-  DPOPT_HOT void add(isize m, isize n, isize count, strided_rows<const T> a, strided_rows<const T> b,
-                     strided_rows<T> out, workspace& scratch) const {
+  void add(isize m, isize n, isize count, strided_rows<const T> a, strided_rows<const T> b, strided_rows<T> out,
+           workspace& scratch) const {
+    add_positions<T>(m, n, count, {a.first, a.stride, 1}, {b.first, b.stride, 1}, out, scratch);
+  }
+  template <std::floating_point T>
+  void add_transposed(isize m, isize n, isize count, strided_rows<const T> a, strided_rows<const T> b,
+                      strided_rows<T> out, workspace& scratch) const {
+    add_positions<T>(m, n, count, {a.first, 1, a.stride}, {b.first, 1, b.stride}, out, scratch);
+  }
+
+private:
+  template <std::floating_point T>
+  DPOPT_HOT static void add_positions(isize m, isize n, isize count, detail::positions_of<T> a,
+                                      detail::positions_of<T> b, strided_rows<T> out, workspace& scratch) {
     // The shapes that g++ 12 keeps in registers; it takes loops of 16 turns apart before it sees vectors in them.
     constexpr bool narrow = sizeof(T) == sizeof(float);
     using plain = detail::product_kernel<T, 4, narrow ? 8 : 4>;
