@@ -4,6 +4,7 @@
 #include "dpopt/accumulation/compensated_sum.hpp"
 #include "dpopt/accumulation/integer_grid.hpp"
 #include "dpopt/accumulation/running_sum.hpp"
+#include "dpopt/clipping/flat.hpp"
 #include "dpopt/clipping/per_layer.hpp"
 #include "dpopt/dp_optimizer/contributions.hpp"
 #include "dpopt/gradients/linear_sequence.hpp"
@@ -11,6 +12,7 @@
 #include "support/random_numbers.hpp"
 #include "support/source_conformance.hpp"
 
+#include <algorithm>
 #include <array>
 #include <cmath>
 #include <limits>
@@ -157,6 +159,46 @@ TEST_CASE("written rows: samples of weight 0 or without finite numbers add nothi
   clipped<> none;
   none.add(s.source(0, 0));
   CHECK(none.result() == std::vector<float>(inputs * outputs, 0.0F));
+}
+
+TEST_CASE("written rows: kept for a norm of several parameters, they give the sum of factors from that norm") {
+  sequences s;
+  s.scale(1, 1e25F, 1e25F);
+  s.scale(3, 1e-3F, 1e-3F);
+  const auto shift = random_numbers<float>(batch * outputs, 3);
+  const auto summed = [&](bool keep, bool later) {
+    contributions<flat, running_sum<float>> sums{flat{1.0}, {}};
+    sums.bind({{"weight", inputs * outputs}, {"bias", outputs}}, {0, inputs * outputs});
+    sums.keep_rows(keep);
+    for (const isize count : {batch, isize{2}, isize{0}}) { // also fewer samples than the last time
+      sums.clear_sum();
+      sums.begin({.samples = count});
+      const auto done = [](isize) {};
+      const auto weight = s.source(0, count);
+      const materialized<float> bias(shift.data(), count, outputs);
+      if (later) sums.defer(0, weight), sums.defer(1, bias), sums.flush(done);
+      else sums.add(0, weight, done), sums.add(1, bias, done);
+      if (count != batch) continue;
+      std::vector<double> norms(batch, 0.0), sum(inputs * outputs), g(sum.size());
+      for (isize i = 0; i < batch; ++i) {
+        weight.copy_sample(i, 0, inputs * outputs, 1, g.data());
+        const double both =
+            std::hypot(static_cast<double>(norm_of(g)), std::sqrt(squared_norms_of(bias)[static_cast<std::size_t>(i)]));
+        for (std::size_t k = 0; k < sum.size(); ++k) sum[k] += g[k] * std::min(1.0, 1 / (both + 1e-6));
+      }
+      for (std::size_t k = 0; k < sum.size(); ++k)
+        CHECK(std::abs(static_cast<double>(sums.sum().data()[k]) - sum[k]) < 5e-6);
+    }
+    CHECK(std::all_of(sums.sum().data(), sums.sum().data() + inputs * outputs, [](float x) { return x == 0; }));
+    sums.begin({.samples = batch}); // a step that ends with a norm missing leaves no rows behind
+    sums.add(0, s.source(), [](isize) {});
+    sums.begin({.samples = 1});
+    sums.add(1, materialized<float>(shift.data(), 1, outputs), [](isize) {});
+    sums.add_absent(0, [](isize) {});
+    CHECK(std::all_of(sums.sum().data(), sums.sum().data() + inputs * outputs, [](float x) { return x == 0; }));
+  };
+  for (const bool keep : {true, false})
+    for (const bool later : {true, false}) summed(keep, later);
 }
 
 TEST_CASE("written rows: sums that promise exact digits never see them, nor the product that makes them") {

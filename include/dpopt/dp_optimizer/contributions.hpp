@@ -10,7 +10,7 @@
 #include "dpopt/clipping/clipper.hpp"
 #include "dpopt/core/vector_dispatch.hpp"
 #include "dpopt/dp_optimizer/microbatch.hpp"
-#include "dpopt/gradients/materialized.hpp"
+#include "dpopt/dp_optimizer/sample_rows.hpp"
 #include "dpopt/gradients/per_sample_gradients.hpp"
 
 #include <algorithm>
@@ -52,6 +52,7 @@ public:
     for (std::size_t g = 0; g < groups; ++g)
       if (members_[g].size() > 1) shared_row_[g] = rows_++;
     deferred_.resize(parameters.size());
+    kept_.resize(parameters.size());
     if constexpr (LearningClipper<C>) side_.assign(static_cast<std::size_t>(clipper_.side_scalars()), 0.0);
   }
 
@@ -68,7 +69,7 @@ public:
   void add(isize p, const S& source, Done&& done) {
     const isize g = clipper_.group_of(p);
     if (alone(g)) return add_alone(p, g, source, done);
-    source.add_squared_norms(everyone(), norms(g), scratch_);
+    add_norms(p, g, source);
     deferred_[static_cast<std::size_t>(p)] = deferred_source<A>(source);
     count_down(g, done);
   }
@@ -98,11 +99,14 @@ public:
       if (!source) add_absent(p, done);
       else if (alone(g)) add_alone(p, g, std::exchange(source, {}), done);
       else {
-        source.add_squared_norms(everyone(), norms(g), scratch_);
+        add_norms(p, g, source);
         count_down(g, done);
       }
     }
   }
+
+  /// Whether samples that were written out for their norms are kept until their group's factors exist.
+  void keep_rows(bool keep) noexcept { keep_rows_ = keep; }
 
   /// Forgets views and counts; the sum itself is cleared by whoever releases or discards it.
   void forget() noexcept {
@@ -141,6 +145,7 @@ private:
   }
   void drop_views() noexcept {
     for (auto& s : deferred_) s = {};
+    for (auto& k : kept_) k.release();
   }
   [[nodiscard]] samples everyone() const noexcept { return {0, current_.samples}; }
   [[nodiscard]] bool alone(isize g) const noexcept { return members_[static_cast<std::size_t>(g)].size() == 1; }
@@ -168,35 +173,50 @@ private:
     done(p);
   }
 
-  /// The same from samples written out, a few at a time. Samples are added in their order, however they are answered.
+  /// The same from samples written out, a few at a time.
   template <class S>
   void add_rows(isize p, isize g, const S& source) {
-    using V = typename A::row_type;
-    const isize size = source.size();
-    const isize block = std::clamp<isize>(rows_at_once<V>(size), 1, std::max<isize>(1, current_.samples));
+    using rows_type = sample_rows<typename A::row_type>;
+    const isize block = std::min(rows_at_once<typename A::row_type>(source.size()), current_.samples);
     double* const squared = norms(g);
     std::fill_n(squared, current_.samples, 0.0);
     const workspace::scope scope(scratch_);
-    V* const rows = scratch_.template take<V>(block * size);
-    bool* const held = scratch_.template take<bool>(block);
+    auto* const rows = scratch_.template take<typename A::row_type>(block * source.size());
     for (isize first = 0; first < current_.samples; first += block) {
       const samples range{first, std::min(block, current_.samples - first)};
-      source.write_rows(range, rows, scratch_);
-      add_row_norms(rows, size, range.count, size, squared + first);
-      for (isize i = 0; i < range.count; ++i) {
-        held[i] = rows_hold<V>(squared[first + i]);
-        if (held[i]) continue;
-        squared[first + i] = 0;
-        source.add_squared_norms({first + i, 1}, squared + first + i, scratch_);
-      }
+      rows_type(rows, source.size()).write(source, range, squared + first, scratch_);
       compute_factors(g, range);
-      for (isize i = 0, next = 0; i < range.count; i = next) {
-        while (next < range.count && held[next] == held[i]) ++next;
-        if (held[i])
-          sum_.add(offsets_[static_cast<std::size_t>(p)], materialized<V>(rows, range.count, size), {i, next - i},
-                   factors_.data() + first + i, scratch_);
-        else add_to_sum(p, source, {first + i, next - i});
+      add_written(p, rows, source, range);
+    }
+  }
+
+  /// Norms of a parameter whose factors wait for others', from rows that stay if they are to be kept.
+  template <class S>
+  void add_norms(isize p, isize g, const S& source) {
+    if constexpr (WritesRowsFor<S, A>)
+      if (keep_rows_ && source.rows_are_cheaper()) {
+        auto& kept = kept_[static_cast<std::size_t>(p)];
+        const isize size = source.size(), block = rows_at_once<typename A::row_type>(size);
+        auto* const rows = kept.take(current_.samples * size);
+        for (isize first = 0; first < current_.samples; first += block) {
+          const samples range{first, std::min(block, current_.samples - first)};
+          sample_rows<typename A::row_type>(rows + first * size, size).write(source, range, norms(g) + first, scratch_);
+        }
+        return;
       }
+    source.add_squared_norms(everyone(), norms(g), scratch_);
+  }
+
+  /// Samples of `range`, of which rows[0] is the first, in their order, however they are answered.
+  template <class V, class S>
+  void add_written(isize p, const V* rows, const S& source, samples range) {
+    const sample_rows<const V> written(rows, source.size());
+    for (isize i = 0, next = 0; i < range.count; i = next) {
+      next = written.alike(i, range.count);
+      if (written.holds(i))
+        sum_.add(offsets_[static_cast<std::size_t>(p)], written.source(range.count), {i, next - i},
+                 factors_.data() + range.first + i, scratch_);
+      else add_to_sum(p, source, {range.first + i, next - i});
     }
   }
 
@@ -206,11 +226,19 @@ private:
     compute_factors(g, everyone());
     for (const isize p : members_[static_cast<std::size_t>(g)]) {
       auto& source = deferred_[static_cast<std::size_t>(p)];
-      if (source) add_to_sum(p, std::exchange(source, {}), everyone());
+      if (source) add_waiting(p, std::exchange(source, {}));
       done(p);
     }
   }
 
+  void add_waiting(isize p, const deferred_source<A>& source) {
+    if constexpr (TakesRows<A>)
+      if (auto& kept = kept_[static_cast<std::size_t>(p)]; kept.rows() != nullptr) {
+        add_written(p, std::as_const(kept).rows(), source, everyone());
+        return kept.release();
+      }
+    add_to_sum(p, source, everyone());
+  }
   template <class S>
   void add_to_sum(isize p, const S& source, samples range) {
     sum_.add(offsets_[static_cast<std::size_t>(p)], source, range, factors_.data() + range.first, scratch_);
@@ -265,6 +293,8 @@ private:
   std::vector<double> squared_norms_; // [rows x samples]
   std::vector<double> factors_;       // [samples]
   std::vector<deferred_source<A>> deferred_;
+  std::vector<kept_rows<typename A::value_type>> kept_; // of each parameter
+  bool keep_rows_ = false;
   private_counts counts_;
   std::vector<double> side_;
   isize total_ = 0;

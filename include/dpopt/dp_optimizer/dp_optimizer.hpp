@@ -263,6 +263,12 @@ public:
     for (const auto& p : parameters_) std::fill(p.gradient.begin(), p.gradient.end(), T(0));
   }
 
+  /// For parameters that share a norm (flat, per_group): whether samples of convolutions and sequences that were
+  /// written out for their norms are kept until their factors exist, instead of being made again. A step then takes
+  /// about as long as one from materialized gradients, and as much memory for these layers, samples x parameters. The
+  /// norm is that of the numbers added. Off at first; alike on all ranks; between steps.
+  void keep_rows(bool keep) noexcept { contributions_.keep_rows(keep); }
+
   /// From now on scratch memory is the user's, which outlives this optimizer and serves nothing else meanwhile. At any
   /// time, on any rank. Empty: from the heap again. Nothing comes from the heap while workspace_bytes() is at most what
   /// was given. Before the first step nobody knows the need: what does not fit then comes from the heap, since a step
