@@ -84,6 +84,8 @@ TEST_CASE("embedding: tokens that all samples share, and rows with gaps; gradien
   source_conforms(s, dense(s));
   s.gradient_sample_stride = 24;
   CHECK_THAT(s.problem(), contains_text("embedding: the gradient strides let samples share numbers"));
+  s.gradient_sample_stride = 30, s.token_sample_stride = 1; // windows over one text: a token would be two samples'
+  CHECK_THAT(s.problem(), contains_text("embedding: the token strides let samples share numbers"));
 }
 
 TEST_CASE("embedding: the norm of a repeated token is that of the sum, whether rows add up or cancel") {

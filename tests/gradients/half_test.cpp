@@ -9,6 +9,7 @@
 #include "support/source_conformance.hpp"
 
 #include <algorithm>
+#include <array>
 #include <bit>
 #include <cmath>
 #include <cstdint>
@@ -130,4 +131,15 @@ TEMPLATE_TEST_CASE("half: sources of 16 bits are sources of the numbers that the
   }
   source_conforms(materialized<TestType>(a.data(), batch, inputs), rows);
   source_conforms(linear_weight<TestType>{a.data(), e.data(), batch, inputs, outputs}, products);
+}
+
+TEST_CASE("half types: a layer without inputs or outputs adds nothing") {
+  for (const auto& [inputs, outputs] : {std::array<isize, 2>{0, 0}, {0, 3}, {3, 0}}) {
+    const std::vector<bfloat16> x(6, bfloat16(1.0F));
+    const std::vector<double> factors = {1, 0.5};
+    workspace w;
+    float out = 7;
+    linear_weight<bfloat16>{x.data(), x.data(), 2, inputs, outputs}.add_weighted_sum({0, 2}, factors.data(), &out, w);
+    CHECK(out == 7);
+  }
 }

@@ -20,8 +20,9 @@
 namespace dpopt {
 
 /// The table is row-major [vocabulary x dimension]; tokens are [batch x positions], output gradients [batch x positions
-/// x dimension], dense unless the strides are changed (in elements; time-major data swap both pairs). Positions that
-/// hold padding_index have no part in the gradient and are not read; it may lie outside of the vocabulary.
+/// x dimension], dense unless the strides are changed (in elements; time-major data swap both pairs; a
+/// token_sample_stride of 0 is one list for all samples, such as positions). Positions that hold padding_index have no
+/// part in the gradient and are not read; it may lie outside of the vocabulary.
 ///
 /// Privacy: a repeated token's rows are added before the norm is taken: the norm of the sum can be as much as the
 /// number of repeats times that of one row, and adding the squares of the rows would let a sample add more than its
@@ -70,9 +71,13 @@ struct embedding {
     if (vocabulary < 0 || vocabulary > most || positions > most)
       return message("embedding: a vocabulary of ", vocabulary, " over ", positions,
                      " positions; each must be from 0 to ", most);
-    const bool apart = detail::samples_apart({samples_, gradient_sample_stride},
-                                             std::array{detail::dimension_extent{positions, gradient_position_stride},
-                                                        detail::dimension_extent{dimension, 1}});
+    using extent = detail::dimension_extent;
+    if (token_sample_stride != 0 &&
+        !detail::samples_apart({samples_, token_sample_stride}, std::array{extent{positions, token_position_stride}}))
+      return detail::overlap_problem("embedding", "the token strides let");
+    const bool apart =
+        detail::samples_apart({samples_, gradient_sample_stride},
+                              std::array{extent{positions, gradient_position_stride}, extent{dimension, 1}});
     return apart ? std::string() : detail::overlap_problem("embedding", "the gradient strides let");
   }
 

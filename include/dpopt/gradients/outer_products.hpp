@@ -59,6 +59,7 @@ template <class U, std::floating_point Out, MatrixProduct<Out> Product, class At
   requires std::is_same_v<product_type<U, Out>, Out>
 void add_outer_products(const Product& product, isize count, isize inputs, isize outputs, const At& at, Out* out,
                         workspace& scratch) {
+  if (inputs == 0 || outputs == 0) return; // no room to share below
   constexpr isize most = 256, least = 64, least_copied = 16;
   const bool scale_outputs = outputs <= inputs;
   const isize shorter = scale_outputs ? outputs : inputs;
