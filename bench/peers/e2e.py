@@ -6,7 +6,8 @@ turns on one thread, as JSON rows for tools/bench.
 
 Usage: e2e.py LIBRARY [--quick], where LIBRARY is e2e_fill.cpp as a shared library. Our gradients are factored or written
 out, clipped per layer or together; Opacus writes them out (flat, per layer) or uses ghost clipping, which leaves the
-gradients of convolutions and LayerNorm written out. Same shapes, batches, losses and SGD. The last rows of a shape
+gradients of convolutions and LayerNorm written out. LIBRARY is compiled for this machine's processor, as torch's kernels
+choose its instructions when they run. Same shapes, batches, losses and SGD. The last rows of a shape
 compare the plain steps, and Opacus with its own.
 """
 
@@ -24,7 +25,8 @@ from opacus.grad_sample.grad_sample_module_fast_gradient_clipping import GradSam
 from opacus.optimizers import DPOptimizer, DPOptimizerFastGradientClipping, DPPerLayerOptimizer
 from opacus.utils.fast_gradient_clipping_utils import DPLossFastGradientClipping
 
-KINDS = {"plain": 0, "factored per layer": 1, "factored flat": 2, "materialized per layer": 3, "materialized flat": 4}
+KINDS = {"plain": 0, "factored per layer": 1, "factored flat": 2, "materialized per layer": 3, "materialized flat": 4,
+         "factored flat, rows kept": 5}
 
 
 class Mlp:
@@ -164,6 +166,10 @@ def rows_of(shape, library, rounds):
     compared = (("factored per layer", "factored per layer", "torch per layer", f"{version}, materialized per layer"),
                 ("factored flat", "factored flat", "torch flat", f"{version}, materialized flat"),
                 ("factored flat against ghost", "factored flat", "torch ghost", f"{version}, ghost clipping"),
+                ("factored flat, rows kept", "factored flat, rows kept", "torch flat",
+                 f"{version}, materialized flat"),
+                ("factored flat, rows kept, against ghost", "factored flat, rows kept", "torch ghost",
+                 f"{version}, ghost clipping"),
                 ("materialized per layer", "materialized per layer", "torch per layer",
                  f"{version}, materialized per layer"),
                 ("materialized flat", "materialized flat", "torch flat", f"{version}, materialized flat"),

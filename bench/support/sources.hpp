@@ -50,6 +50,13 @@ using factored = factored_with<dpopt::eigen::eigen_product>;
 /// By the default one, as a user has it.
 using factored_by_default = factored_with<dpopt::portable_product>;
 
+/// The same, with rows that are written for a shared norm kept until its factors exist.
+template <class Factored>
+struct keeping_rows : Factored {
+  using Factored::Factored;
+  static constexpr bool keeps_rows = true;
+};
+
 /// A row a sample, written before the optimizer sees it: the batch's gradient of each sample by itself.
 class materialized {
 public:
