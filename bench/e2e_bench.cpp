@@ -117,7 +117,7 @@ void rows(const typename Network::shape& s, bool quick) {
   way<Network, factored, dpopt::per_layer>(s, "factored per layer", quick);
   way<Network, factored, dpopt::flat>(s, "factored flat", quick);
   if constexpr (!std::is_same_v<Network, mlp>) // dense layers with one position have no such rows
-    way<Network, bench::keeping_rows<factored>, dpopt::flat>(s, "factored flat, rows kept", quick);
+    way<Network, bench::keeping_rows<factored>, dpopt::flat>(s, "factored flat with rows kept", quick);
   way<Network, materialized, dpopt::per_layer>(s, "materialized per layer", quick);
   way<Network, materialized, dpopt::flat>(s, "materialized flat", quick);
   if (!quick) return;

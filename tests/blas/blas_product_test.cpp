@@ -28,6 +28,13 @@ void equals_portable(double tolerance) {
     blas::blas_product{}.add(m, n, count, left, right, strided_rows<T>{theirs.data(), n + 2}, w);
     for (std::size_t k = 0; k < ours.size(); ++k)
       CHECK(std::abs(static_cast<double>(ours[k] - theirs[k])) <= tolerance);
+    // Positions as columns: [m x count] and [n x count].
+    const std::vector<T> wide_a = random_numbers<T>(m * (count + 1), 4), wide_b = random_numbers<T>(n * (count + 2), 5);
+    const strided_rows<const T> above{wide_a.data(), count + 1}, below{wide_b.data(), count + 2};
+    portable_product{}.add_transposed(m, n, count, above, below, strided_rows<T>{ours.data(), n + 2}, w);
+    blas::blas_product{}.add_transposed(m, n, count, above, below, strided_rows<T>{theirs.data(), n + 2}, w);
+    for (std::size_t k = 0; k < ours.size(); ++k)
+      CHECK(std::abs(static_cast<double>(ours[k] - theirs[k])) <= 2 * tolerance);
     for (isize r = 0; r < m; ++r) // beyond n, equal to the bit
       for (isize c = n; c < n + 2; ++c) {
         const auto k = static_cast<std::size_t>(r * (n + 2) + c);

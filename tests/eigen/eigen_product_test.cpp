@@ -29,3 +29,14 @@ TEST_CASE("eigen_product: weighted sums are those of the portable product, witho
   const std::vector<double> expected = sum_of<double>(one, factors), got = sum_of<double>(other, factors);
   for (std::size_t k = 0; k < got.size(); ++k) CHECK(got[k] == Approx(expected[k]).epsilon(1e-12).margin(1e-13));
 }
+
+TEST_CASE("eigen_product: products of positions as columns are those of the portable product") {
+  constexpr isize m = 5, n = 7, count = 30;
+  const std::vector<float> a = random_numbers<float>(m * (count + 1), 1), b = random_numbers<float>(n * count, 2);
+  std::vector<float> ours = random_numbers<float>(m * (n + 1), 3), eigens = ours;
+  workspace w;
+  const strided_rows<const float> left{a.data(), count + 1}, right{b.data(), count};
+  portable_product{}.add_transposed(m, n, count, left, right, strided_rows<float>{ours.data(), n + 1}, w);
+  eigen::eigen_product{}.add_transposed(m, n, count, left, right, strided_rows<float>{eigens.data(), n + 1}, w);
+  for (std::size_t k = 0; k < ours.size(); ++k) CHECK(eigens[k] == Approx(ours[k]).epsilon(1e-5).margin(1e-5));
+}
