@@ -75,6 +75,7 @@ set(dpopt_core_headers
     dpopt/dp_optimizer/microbatch.hpp
     dpopt/dp_optimizer/release.hpp
     dpopt/dp_optimizer/roles.hpp
+    dpopt/dp_optimizer/sample_rows.hpp
     dpopt/dp_optimizer/schedule.hpp
     dpopt/dp_optimizer/step_noise.hpp
     dpopt/dp_optimizer/trainer_code.hpp
