@@ -245,23 +245,12 @@ TEST_CASE("convolution_weight: where positions cancel, the Gram norm gives way, 
     const double norm = std::sqrt(squared_norms_of(s)[0]);
     const double lengths = 18e6 * (1 + static_cast<double>(left)); // sum over t of |e_t| |a_t|
     CHECK(norm >= static_cast<double>(norm_of(rows[0])));
-    CHECK(norm <= static_cast<double>(norm_of(rows[0])) * (1 + 1e-7) + 7.5e-7 * lengths); // 12 roundings of float
+    CHECK(norm <= static_cast<double>(norm_of(rows[0])) * (1 + 1e-7) + 6e-7 * lengths);
     for (const double factor : {1.0, 0.37}) {
       CHECK(norm_of(sum_of<float>(s, {factor})) <= static_cast<long double>(factor * norm));
       CHECK(norm_of(sum_of<double>(s, {factor})) <= static_cast<long double>(factor * norm));
     }
   }
-}
-
-TEST_CASE("convolution_weight: the norm covers sums that round up where it was made from sums that round down") {
-  std::vector<float> x(256, 0x1p-12F); // products of half a digit beside the first: lost at 1, a whole one at 0.6
-  x[0] = 1;
-  const convolution_geometry g{.input_size = {256}, .kernel_size = {1}};
-  const convolution_weight<float> s(x.data(), x.data(), 1, g);
-  REQUIRE(detail::floats_will_do<float>(256, 1, 1));
-  const double norm = std::sqrt(squared_norms_of(s)[0]);
-  CHECK(static_cast<double>(sum_of<float>(s, {0.6})[0]) <= 0.6 * norm);
-  CHECK(norm <= 1 + 1e-4);
 }
 
 TEST_CASE("convolution_weight: both ways to the norm agree") {

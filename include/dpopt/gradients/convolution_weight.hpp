@@ -31,12 +31,12 @@ namespace dpopt {
 /// input_stride of 0 is one image for all of them. The weight's layout is the same for both. U is any storage type.
 ///
 /// Privacy: the norm is an upper bound on what the positions add, rounding included (sequence_norm.hpp says how). In
-/// float it exceeds the gradient's by up to 2 (positions + 4) 2^-24 |e| |a|, the lengths of all positions together, and
-/// 1e-3 at most: some 3e-4 for images of 14 x 14; beyond, by (positions + 4) 2^-24 sum_t |e_t| |a_t|. Of written rows
-/// (a parameter clipped by itself) it is the norm of the numbers added. Cost with T positions, r rows and c columns a
-/// group: the sum T r c, one matrix product a sample or 64 positions, in the narrower type; the norm the smaller of T r
-/// c and T^2 (r + c) / 2, in double; written rows one product for both. Groups of 2 rows, or 4 of small images
-/// (depthwise), are made in double for both, and the norm is of the very numbers that are added.
+/// float it exceeds the gradient's by (positions + 4) 2^-24 sum_t |e_t| |a_t|: some 1e-4 of it for images of 14 x 14,
+/// more where positions cancel. Of written rows (a parameter clipped by itself) it is the norm of the numbers added.
+/// Cost with T positions, r rows and c columns a group: the sum T r c, one matrix product a sample or 64 positions, in
+/// the narrower type; the norm the smaller of T r c and T^2 (r + c) / 2, in double; written rows one product for both.
+/// Groups of 2 rows, or 4 of small images (depthwise), are made in double for both, and the norm is of the very numbers
+/// that are added.
 template <class U, class Product = portable_product>
 struct convolution_weight {
   const U* inputs = nullptr;
@@ -82,12 +82,7 @@ struct convolution_weight {
 
   void add_squared_norms(samples range, double* squared_norms, workspace& scratch) const {
     if (has_few_rows()) return detail::add_copied_norms(*this, range, squared_norms, scratch);
-    const isize positions = geometry.output_positions();
-    const bool by_gram = detail::gram_is_cheaper(positions, geometry.columns(), geometry.rows());
-    if (detail::floats_will_do<U>(positions, geometry.columns(), geometry.rows())) {
-      for (isize i = 0; i < range.count; ++i) squared_norms[i] += norm_in_floats(range.first + i, by_gram, scratch);
-      return;
-    }
+    const bool by_gram = detail::gram_is_cheaper(geometry.output_positions(), geometry.columns(), geometry.rows());
     for (isize i = 0; i < range.count; ++i) squared_norms[i] += squared_norm_of(range.first + i, by_gram, scratch);
   }
 
@@ -131,9 +126,19 @@ struct convolution_weight {
     V* const a = scratch.take<V>(tile() * columns);
     std::fill_n(to, range.count * size(), V(0));
     for (isize i = 0; i < range.count; ++i)
-      for (isize group = 0; group < geometry.groups; ++group)
-        add_group<Product>(products(range.first + i, group), table, e, a, to + i * size() + group * rows * columns,
-                           scratch, [](auto...) {});
+      for (isize group = 0; group < geometry.groups; ++group) {
+        const auto part = products(range.first + i, group);
+        for_each_tile([&](isize t, isize count) {
+          table.write(part.input, part.of_input, 0, columns, t, count, a, count);
+          strided_rows<const V> of_rows{e, count};
+          if constexpr (std::is_same_v<U, V>)
+            if (!channels_last) of_rows = {part.gradients + t, part.of_gradients.channel};
+          if (of_rows.first == e)
+            write_gradient_table(part.gradients, part.of_gradients, rows, t, count, 1.0, e, count);
+          Product{}.add_transposed(rows, columns, count, of_rows, strided_rows<const V>{a, count},
+                                   strided_rows<V>{to + i * size() + group * rows * columns, columns}, scratch);
+        });
+      }
   }
 
   void copy_sample(isize sample, isize first, isize count, double scale, double* out) const {
@@ -201,59 +206,6 @@ private:
   }
 
   [[nodiscard]] isize tile() const noexcept { return std::min(position_tile, geometry.output_positions()); }
-
-  /// to[rows x columns] += the gradient of one group, some positions at a time, whose tables go to seen(e, a, count). e
-  /// and a: room for a tile each.
-  template <class P, class V, class Seen>
-  void add_group(const part_of_sample& part, const patch_table& table, V* e, V* a, V* to, workspace& scratch,
-                 const Seen& seen) const {
-    const isize rows = geometry.rows(), columns = geometry.columns();
-    for_each_tile([&](isize t, isize count) {
-      table.write(part.input, part.of_input, 0, columns, t, count, a, count);
-      strided_rows<const V> of_rows{e, count};
-      if constexpr (std::is_same_v<U, V>)
-        if (!channels_last) of_rows = {part.gradients + t, part.of_gradients.channel};
-      if (of_rows.first == e) write_gradient_table(part.gradients, part.of_gradients, rows, t, count, 1.0, e, count);
-      P{}.add_transposed(rows, columns, count, of_rows, strided_rows<const V>{a, count}, strided_rows<V>{to, columns},
-                         scratch);
-      seen(of_rows, strided_rows<const V>{a, count}, count);
-    });
-  }
-
-  /// As squared_norm_of, from a gradient in float where its rounding is small enough.
-  [[nodiscard]] double norm_in_floats(isize sample, bool by_gram, workspace& scratch) const {
-    const isize rows = geometry.rows(), columns = geometry.columns(), positions = geometry.output_positions();
-    double squares = 0;
-    {
-      const workspace::scope scope(scratch);
-      const patch_table table(geometry);
-      float* const e = scratch.take<float>(tile() * rows);
-      float* const a = scratch.take<float>(tile() * columns);
-      float* const g = scratch.take<float>(rows * columns);
-      for (isize group = 0; group < geometry.groups; ++group) {
-        double e_squares = 0, a_squares = 0;
-        std::fill_n(g, rows * columns, 0.0F);
-        add_group<portable_product>(products(sample, group), table, e, a, g, scratch,
-                                    [&](strided_rows<const float> of_rows, strided_rows<const float> patches, isize n) {
-                                      e_squares += sum_of_squares(of_rows, rows, n);
-                                      a_squares += sum_of_squares(patches, columns, n);
-                                    });
-        const auto made = detail::squares_of_floats(g, rows * columns, positions, e_squares, a_squares);
-        if (!(made.squares >= 0)) return squared_norm_of(sample, by_gram, scratch);
-        squares += detail::squares_as_added<U>(made, positions);
-      }
-    }
-    return upper_bound_of_sum(squares, geometry.groups);
-  }
-
-  /// Of all numbers of a table, an upper bound.
-  [[nodiscard]] static double sum_of_squares(strided_rows<const float> x, isize rows, isize count) {
-    double squares = 0;
-    if (x.stride == count) add_row_norms(x.first, rows * count, 1, rows * count, &squares);
-    else
-      for (isize r = 0; r < rows; ++r) add_row_norms(x.row(r), count, 1, count, &squares);
-    return upper_bound_of_sum(squares, rows);
-  }
 
   /// out[0 .. size) += sum_i factors[i] g_i, where positions of several samples make one product if they are few.
   template <std::floating_point Out>
