@@ -33,11 +33,11 @@ namespace dpopt {
 /// position with strides.
 ///
 /// Privacy: the norm is an upper bound on what the rows add, rounding included (sequence_norm.hpp says how). In
-/// float it exceeds the gradient's by up to 2 (positions + 4) 2^-24 |e| |a|, the lengths of all positions together, and
-/// 1e-3 at most: 2e-4 for 128 positions of random directions; beyond, by (positions + 4) 2^-24 sum_t |e_t| |a_t|.
-/// Rounding of the running sum over samples is as for every source. Of written rows (a parameter clipped by itself) it
-/// is the norm of the numbers added. Cost with T positions: the sum T d p a sample, one matrix product; the norm the
-/// smaller of T d p and T^2 (d + p) / 2; written rows one product a sample for both.
+/// float it exceeds the gradient's by (positions + 4) 2^-24 sum_t |e_t| |a_t|: 1e-4 of it for 128 positions of random
+/// directions, more where they cancel. Rounding of the running sum over samples is as for every source. Of written
+/// rows (a parameter clipped by itself) it is the norm of the numbers added.
+/// Cost with T positions: the sum T d p a sample, one matrix product; the norm the smaller of T d p and T^2 (d + p)
+/// / 2; written rows one product a sample for both.
 template <class U, class Product = portable_product>
 struct linear_sequence {
   const U* activations = nullptr;
@@ -72,13 +72,7 @@ struct linear_sequence {
 
   void add_squared_norms(samples range, double* squared_norms, workspace& scratch) const {
     const bool by_gram = detail::gram_is_cheaper(positions, inputs, outputs);
-    const bool in_floats = detail::floats_will_do<U>(positions, inputs, outputs);
-    for (isize i = 0; i < range.count; ++i) {
-      detail::sequence_squares g;
-      if (in_floats) g = float_squares(range.first + i, scratch);
-      squared_norms[i] += g.squares >= 0 ? detail::squares_as_added<U>(g, positions)
-                                         : squared_norm_of(range.first + i, by_gram, scratch);
-    }
+    for (isize i = 0; i < range.count; ++i) squared_norms[i] += squared_norm_of(range.first + i, by_gram, scratch);
   }
 
   /// One sample's upper bound, by the way that is asked for if rounding permits.
@@ -151,23 +145,6 @@ private:
     for (isize t = 0; t < positions; ++t)
       for (isize k = 0; k < width; ++k) copy[t * width + k] = static_cast<V>(from[t * stride + k]);
     return {copy, width};
-  }
-
-  /// By the portable product: norms have the same bits whatever Product is.
-  [[nodiscard]] detail::sequence_squares float_squares(isize i, workspace& scratch) const {
-    const workspace::scope scope(scratch);
-    float* const g = scratch.take<float>(size());
-    std::fill_n(g, size(), 0.0F);
-    const auto e = in_type<float>(output(i, 0), output_position_stride, outputs, scratch);
-    const auto a = in_type<float>(input(i, 0), input_position_stride, inputs, scratch);
-    portable_product{}.add(outputs, inputs, positions, e, a, strided_rows<float>{g, inputs}, scratch);
-    double e_squares = 0, a_squares = 0;
-    for (isize t = 0; t < positions; ++t) {
-      add_row_norms(e.row(t), outputs, 1, outputs, &e_squares);
-      add_row_norms(a.row(t), inputs, 1, inputs, &a_squares);
-    }
-    return detail::squares_of_floats(g, size(), positions, upper_bound_of_sum(e_squares, positions),
-                                     upper_bound_of_sum(a_squares, positions));
   }
 
   [[nodiscard]] detail::sequence_squares gram_squares(isize i, workspace& scratch) const {

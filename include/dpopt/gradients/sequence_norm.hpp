@@ -1,11 +1,9 @@
 // SPDX-FileCopyrightText: The dpopt authors
 // SPDX-License-Identifier: Apache-2.0
 /// @file
-/// The norm of a sum of outer products G = sum over t of e_t a_t^T, in one of two ways, in double: from the Gram
+/// The norm of a sum of outer products G = sum over t of e_t a_t^T, in one of two ways, both in double: from the Gram
 /// matrices of the rows, |G|^2 = sum over s, t of (e_s . e_t)(a_s . a_t) (ghost norm: Li et al. 2022, arXiv 2110.05679,
 /// sec. 4; Bu et al. 2022, arXiv 2205.10683, eq. 2.2), or by making G some rows at a time.
-///
-/// Where T is small, G is made in float first: half the work, and used if what float rounds off is small beside |G|.
 ///
 /// Privacy: rows may be long and cancel, and then rounding is large beside |G|. With L = sum over t of |e_t| |a_t|, all
 /// errors are below a multiple of L, which is added to the norm: those of the Gram matrices (which are only used while
@@ -16,8 +14,6 @@
 #include "dpopt/core/platform.hpp"
 #include "dpopt/gradients/per_sample_gradients.hpp"
 #include "dpopt/gradients/product.hpp"
-#include "dpopt/gradients/row_norms.hpp"
-#include "dpopt/gradients/written_rows.hpp"
 
 #include <algorithm>
 #include <cmath>
@@ -91,29 +87,6 @@ template <class U>
   const double error =
       static_cast<double>(roundings + 2 * n + 16) * std::numeric_limits<double>::epsilon() * out.lengths * out.lengths;
   if (error <= 1e-7 * squares || out.lengths == 0) out.squares = squares + error;
-  return out;
-}
-
-/// Whether G [p x d] is worth making in float for its norm: for numbers that float holds, for so few positions that the
-/// rounding is small beside G, and where rows are cheaper than Gram matrices at all.
-template <class U>
-[[nodiscard]] bool floats_will_do(isize positions, isize d, isize p) noexcept {
-  return sizeof(U) <= sizeof(float) && positions > 1 && positions <= 256 && rows_are_cheaper(positions, d, p, d * p);
-}
-
-/// From G made in float by n additions a number, and the sums of squares of its n rows' e and a: by Cauchy and Schwarz
-/// they bound L, and (n + 4) roundings of it each number's errors (Higham 2002, eq. 3.5). Not where those, and as much
-/// again for the sum, are above 1e-3 of |G|, nor where a product may have left the range of float.
-[[nodiscard]] inline sequence_squares squares_of_floats(const float* g, isize size, isize n, double e_squares,
-                                                        double a_squares) {
-  sequence_squares out;
-  double squares = 0;
-  add_row_norms(g, size, 1, size, &squares);
-  out.lengths = std::sqrt(e_squares) * std::sqrt(a_squares) * (1 + 4 * std::numeric_limits<double>::epsilon());
-  const double unit = 0.505 * static_cast<double>(std::numeric_limits<float>::epsilon());
-  const double norm = std::sqrt(squares), error = static_cast<double>(n + 4) * unit * out.lengths;
-  if (rows_hold<float>(squares) && 2 * error <= 1e-3 * norm)
-    out.squares = upper_bound_of_sum((norm + error) * (norm + error), 4);
   return out;
 }
 
