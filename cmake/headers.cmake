@@ -73,12 +73,16 @@ set(dpopt_core_headers
     dpopt/dp_optimizer/control_message.hpp
     dpopt/dp_optimizer/dp_optimizer.hpp
     dpopt/dp_optimizer/microbatch.hpp
+    dpopt/dp_optimizer/reduction.hpp
     dpopt/dp_optimizer/release.hpp
     dpopt/dp_optimizer/roles.hpp
     dpopt/dp_optimizer/sample_rows.hpp
     dpopt/dp_optimizer/schedule.hpp
+    dpopt/dp_optimizer/step_budget.hpp
     dpopt/dp_optimizer/step_noise.hpp
+    dpopt/dp_optimizer/step_release.hpp
     dpopt/dp_optimizer/trainer_code.hpp
+    dpopt/dp_optimizer/update_memory.hpp
     dpopt/gradients/bias.hpp
     dpopt/gradients/callback.hpp
     dpopt/gradients/channel_layout.hpp

@@ -57,10 +57,10 @@ struct checkpoint_access {
   struct image_on_host {
     Opt& opt;
     [[nodiscard]] auto value(isize p) const { return opt.parameters_[p].value; }
-    [[nodiscard]] std::size_t slots() const { return opt.optimizer_state_.size(); }
-    [[nodiscard]] auto slot(std::size_t s) const { return std::span(opt.optimizer_state_[s]); }
-    [[nodiscard]] bool keeps_slot(std::size_t s) const { return opt.keeps_slot(s); }
-    void make_slot(std::size_t s) const { opt.make_slot(s); }
+    [[nodiscard]] std::size_t slots() const { return opt.memory_.slots; }
+    [[nodiscard]] auto slot(std::size_t s) const { return std::span(opt.memory_.state()[s]); }
+    [[nodiscard]] bool keeps_slot(std::size_t s) const { return opt.memory_.keeps(s); }
+    void make_slot(std::size_t s) const { opt.memory_.make_slot(s); }
     static void fetch() noexcept {}
     static void store() noexcept {}
   };
@@ -78,7 +78,7 @@ struct checkpoint_access {
 
   template <class Opt>
   static void require_between_steps(const Opt& opt, const char* what) {
-    if (opt.broken_ || opt.failure_ || !opt.state_.empty() || opt.phase_ != Opt::phase::accumulating)
+    if (opt.broken() || opt.failure_ || !opt.state_.empty() || opt.phase_ != Opt::phase::accumulating)
       throw state_error(message(what, ": a step is under way or failed; call it between steps"));
   }
 
@@ -166,8 +166,7 @@ struct checkpoint_access {
     visit_random_state(
         opt, [&](const std::string& name, std::span<std::byte> bytes) { out.add(name, bytes); }, companions...);
     out.add("companions", static_cast<std::uint64_t>(sizeof...(C)));
-    if constexpr (CorrelatedNoise<typename Opt::noise_type>) out.add("run charged", opt.run_charged_);
-    else out.add("run charged", false);
+    out.add("run charged", opt.budget_.run_charged());
     out.add("reproducible sampling", opt.state_.reproducible_sampling());
     if (opt.state_.used_draw()) out.add("sampler's draw", *opt.state_.used_draw());
     if constexpr (RestorableClipper<typename Opt::clipper_type>) {
@@ -323,7 +322,7 @@ struct checkpoint_access {
     opt.accountant_ = std::move(*accountant);
     if (same_run) {
       visit_random_state(opt, take, companions...);
-      if constexpr (CorrelatedNoise<noise_type>) opt.run_charged_ = run_charged;
+      opt.budget_.restore(run_charged);
     }
     opt.state_.restore(same_run ? used_draw : std::nullopt, reproducible_sampling);
     opt.failure_.record([&] { // a schedule without a value fails the next step, on all ranks, as ever

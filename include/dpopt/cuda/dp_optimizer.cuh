@@ -28,6 +28,7 @@
 #include "dpopt/dp_optimizer/configuration.hpp"
 #include "dpopt/dp_optimizer/control_message.hpp"
 #include "dpopt/dp_optimizer/dp_optimizer.hpp"
+#include "dpopt/dp_optimizer/step_budget.hpp"
 #include "dpopt/dp_optimizer/step_noise.hpp"
 #include "dpopt/dp_optimizer/trainer_code.hpp"
 #include "dpopt/parameters/fingerprint.hpp"
@@ -229,7 +230,7 @@ public:
   [[nodiscard]] std::uint64_t releases() const noexcept { return releases_; }
   [[nodiscard]] double sensitivity() const { return contributions_.clipper().sensitivity(options_.relation); }
   /// Standard deviation of the noise on each number of the last released gradient.
-  [[nodiscard]] double noise_std() const noexcept { return noise_std_ / divisor_; }
+  [[nodiscard]] double noise_std() const noexcept { return budget_.noise_std() / divisor_; }
   [[nodiscard]] double epsilon(double delta) const { return accountant_.epsilon(delta); }
   [[nodiscard]] bool reproducible() const {
     return dpopt::detail::is_reproducible(noise_) || state_.reproducible_sampling();
@@ -375,9 +376,10 @@ private:
     last_iterations_ = state_.accumulated_iterations();
     divisor_ = scaling_.divisor(std::max<isize>(1, last_iterations_), ranks());
     failure_.record([&] {
-      if (multiplier_ > 0) dpopt::detail::probe_stream<sum_type>(noise_, parameters_, steps_);
+      if (budget_.multiplier() > 0) dpopt::detail::probe_stream<sum_type>(noise_, parameters_, steps_);
     });
-    failure_.record([&] { release_.draw(on_, noise_, noise_std_ / contributions_.accumulator().unit(), steps_); });
+    failure_.record(
+        [&] { release_.draw(on_, noise_, budget_.noise_std() / contributions_.accumulator().unit(), steps_); });
     failure_.record([&] { copy_side_scalars(); });
     bool charged = false;
     failure_.record([&] {
@@ -407,17 +409,10 @@ private:
 
   void start_step() { dpopt::detail::start_schedules(noise_, contributions_.clipper(), releases_); }
 
-  [[nodiscard]] double gradient_multiplier() const {
-    return dpopt::detail::gradient_multiplier(noise_, contributions_.clipper());
-  }
-
   void fix_noise() {
     require_own_process();
-    multiplier_ = noise_.multiplier();
-    const double bound = sensitivity();
-    noise_std_ = gradient_multiplier() * bound;
-    dpopt::detail::require_usable_noise<sum_type>(noise_, multiplier_, bound, noise_std_,
-                                                  contributions_.accumulator().unit());
+    budget_.template fix<sum_type>(noise_, contributions_.clipper(), options_.relation,
+                                   contributions_.accumulator().unit());
   }
 
   /// @throw state_error in a forked child, as the core.
@@ -426,12 +421,10 @@ private:
   }
 
   void require_same_noise() const {
-    if (state_.empty() || (noise_.multiplier() == multiplier_ && gradient_multiplier() * sensitivity() == noise_std_))
-      return;
-    throw state_error("the noise multiplier changed between begin() and step(); change it between steps");
+    if (!state_.empty()) budget_.require_same(noise_, contributions_.clipper(), options_.relation);
   }
 
-  void charge(double rate) { accountant_.record({multiplier_, rate, 1, options_.relation, noise_kind_of<noise_type>}); }
+  void charge(double rate) { budget_.charge(accountant_, noise_, rate, options_.relation); }
 
   void require_communicator() const {
     if (broken_) throw communication_error("the communicator failed in an earlier step; make a new optimizer");
@@ -452,8 +445,8 @@ private:
     const step_declaration mine{.step = steps_,
                                 .iterations = last_iterations_,
                                 .sampling_rate = state_.sampling_rate(),
-                                .noise_multiplier = multiplier_,
-                                .noise_std = noise_std_,
+                                .noise_multiplier = budget_.multiplier(),
+                                .noise_std = budget_.noise_std(),
                                 .base = base,
                                 .updates = updates_};
     const bool failed = static_cast<bool>(failure_);
@@ -485,11 +478,12 @@ private:
     else return base_.at(updates_);
   }
 
-  /// For checkpoints.
+  /// For checkpoints, as the core's.
+  [[nodiscard]] bool broken() const noexcept { return broken_; }
   [[nodiscard]] auto image() { return release_.image(on_, parameters_); }
 
   [[nodiscard]] release_constants constants() const {
-    return {contributions_.accumulator().unit(), noise_std_, divisor_};
+    return {contributions_.accumulator().unit(), budget_.noise_std(), divisor_};
   }
   void release() { release_.launch(on_, noise_, noise_step_, constants(), step_constants()); }
   void write_gradients() {
@@ -535,6 +529,7 @@ private:
   accountant_type accountant_;
   control_message control_;
   device_release<T, sum_type, base_type, noise_type, device_type> release_;
+  step_budget budget_;
   step_hook<dp_optimizer> hook_;
   failure failure_;
   phase phase_ = phase::accumulating;
@@ -544,9 +539,7 @@ private:
   std::uint64_t releases_ = 0;
   isize last_iterations_ = 0;
   double divisor_ = 1;
-  double multiplier_ = 0; // of the step that is accumulating or was released last
-  double noise_std_ = 0;  // and its standard deviation on the sum
-  bool broken_ = false;   // on all ranks alike
+  bool broken_ = false; // on all ranks alike
   bool skip_next_ = false;
   bool last_skipped_ = false;
 };

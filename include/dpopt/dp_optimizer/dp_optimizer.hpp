@@ -3,46 +3,46 @@
 /// @file
 /// The private optimizer: per-sample gradients -> bound -> sum -> reduce over ranks -> noise once -> scale once -> base
 /// optimizer -> account, each arrow a policy. step() reads as this list.
+///
+/// What each arrow does stands in headers of its own: contributions.hpp (bound, sum), reduction.hpp and
+/// control_message.hpp (reduce, agree), step_budget.hpp (how much noise, account), step_release.hpp (noise, scale,
+/// update), update_memory.hpp (where gradients and state lie). Here is who calls what when, and what users call.
 #pragma once
 
 #include "dpopt/accounting/open_ledger.hpp"
 #include "dpopt/communication/agreement.hpp"
 #include "dpopt/communication/buckets.hpp"
 #include "dpopt/communication/failure.hpp"
-#include "dpopt/communication/shards.hpp"
 #include "dpopt/communication/shared_secret.hpp"
 #include "dpopt/core/error.hpp"
 #include "dpopt/core/own_process.hpp"
-#include "dpopt/core/schedules.hpp"
 #include "dpopt/dp_optimizer/base_adaptor.hpp"
 #include "dpopt/dp_optimizer/batch_state.hpp"
 #include "dpopt/dp_optimizer/composition.hpp"
 #include "dpopt/dp_optimizer/configuration.hpp"
 #include "dpopt/dp_optimizer/contributions.hpp"
 #include "dpopt/dp_optimizer/control_message.hpp"
-#include "dpopt/dp_optimizer/release.hpp"
+#include "dpopt/dp_optimizer/reduction.hpp"
 #include "dpopt/dp_optimizer/roles.hpp"
 #include "dpopt/dp_optimizer/schedule.hpp"
+#include "dpopt/dp_optimizer/step_budget.hpp"
 #include "dpopt/dp_optimizer/step_noise.hpp"
+#include "dpopt/dp_optimizer/step_release.hpp"
 #include "dpopt/dp_optimizer/trainer_code.hpp"
+#include "dpopt/dp_optimizer/update_memory.hpp"
 #include "dpopt/noise/placement.hpp"
 #include "dpopt/parameters/fingerprint.hpp"
 #include "dpopt/parameters/ownership.hpp"
 #include "dpopt/parameters/parameter_set.hpp"
 
 #include <algorithm>
-#include <array>
-#include <cmath>
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
-#include <limits>
-#include <random>
 #include <span>
 #include <string>
 #include <tuple>
-#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -90,13 +90,13 @@ public:
   /// Leaves reductions that other ranks have not joined to themselves: their memory must outlive this object, unless
   /// the communicator can give them up.
   ~dp_optimizer() {
-    if ((posted_.empty() && !broken_) || communicator_.size() == 1) return;
+    if ((!reduction_.under_way() && !reduction_.broken()) || communicator_.size() == 1) return;
     if constexpr (requires(communicator_type& c) { c.abandon(); }) communicator_.abandon();
     else {                                                                          // deliberately never freed
       new contributions<clipper_type, accumulator_type>(std::move(contributions_)); // NOLINT
       new control_message(std::move(control_));                                     // NOLINT
-      new std::vector<T>(std::move(own_gradients_));                                // NOLINT
-      new shard_plan(std::move(shards_));                                           // NOLINT
+      new std::vector<T>(std::move(memory_.own_gradients()));                       // NOLINT
+      new reduction<communicator_type, scatters>(std::move(reduction_));            // NOLINT
     }
   }
 
@@ -109,7 +109,7 @@ public:
     if (phase_ == phase::released) finish_step();
     if (phase_ != phase::accumulating) throw state_error("begin(): the noisy sum was not released; call step() first");
     failure_.record([&] {
-      require_communicator();
+      reduction_.require_whole();
       close_microbatch();
       if (state_.empty()) {
         start_step(); // again, so that a schedule without a value fails every step and not only one
@@ -159,7 +159,7 @@ public:
   /// begin(). Costs no privacy, since nothing was seen. An error that was recorded still fails the step: other ranks'
   /// samples of it are not to be used without this rank knowing. @throw state_error when reductions have started.
   void discard() {
-    if (!posted_.empty() || phase_ != phase::accumulating)
+    if (reduction_.under_way() || phase_ != phase::accumulating)
       throw state_error("discard(): the last microbatch is already on its way to the other ranks; call step()");
     abandon_sums();
   }
@@ -167,12 +167,12 @@ public:
   /// The next pre_step() or step() only accumulates (a virtual step): no noise, no communication, no update. Signal it
   /// before begin(), on every rank. Logical batches are not counted by it.
   void signal_skip_step(bool do_skip = true) {
-    if (do_skip && !posted_.empty())
+    if (do_skip && reduction_.under_way())
       throw state_error("signal_skip_step: reductions of this step have started; signal it before begin()");
     skip_next_ = do_skip;
     if (!do_skip) return;
     state_.continue_step();
-    progress_.reset();
+    reduction_.progress().reset();
   }
 
   // ---- release: COLLECTIVE ----------------------------------------------------------------------------------------
@@ -212,7 +212,7 @@ public:
   /// @return false for a skipped (virtual) step.
   bool pre_step() {
     hook_.require_outside("pre_step()");
-    failure_.record([&] { make_gradients(); });
+    failure_.record([&] { memory_.make_gradients(); });
     if (phase_ == phase::accumulating && !reduce()) return false;
     if (phase_ == phase::reduced) or_abandon([this] { write_gradients(divisor_); });
     if (phase_ == phase::noised) scale_grad();
@@ -233,7 +233,7 @@ public:
   void add_noise() {
     if (phase_ != phase::accumulating)
       throw state_error("add_noise(): this step's noise was already added; call step()");
-    failure_.record([&] { make_gradients(); });
+    failure_.record([&] { memory_.make_gradients(); });
     if (!reduce()) throw state_error("add_noise(): a skipped step has no noise; do not signal_skip_step before it");
     or_abandon([this] { write_gradients(1); });
     phase_ = phase::noised;
@@ -244,14 +244,14 @@ public:
     if (phase_ != phase::noised)
       throw state_error("scale_grad(): there is no noisy sum to divide; call add_noise() first");
     for (isize p = 0; p < parameters_.count(); ++p)
-      for (T& g : gradient(p)) g /= static_cast<T>(divisor_);
+      for (T& g : memory_.gradient(p)) g /= static_cast<T>(divisor_);
     phase_ = phase::released;
   }
 
   /// Called with this optimizer after each release and before the base optimizer, when gradients are safe to look at.
   /// An exception of the hook leaves the release in place: step() goes on with the update.
   void attach_step_hook(std::function<void(dp_optimizer&)> hook) {
-    make_gradients();
+    memory_.make_gradients();
     hook_.attach(std::move(hook));
   }
 
@@ -297,8 +297,8 @@ public:
   [[nodiscard]] double sensitivity() const { return contributions_.clipper().sensitivity(options_.relation); }
   /// Standard deviation of the noise on each number of the last released gradient.
   [[nodiscard]] double noise_std() const noexcept {
-    if constexpr (CorrelatedNoise<noise_type>) return noise_std_ / divisor_ * noise_.row_norm();
-    else return noise_std_ / divisor_;
+    if constexpr (CorrelatedNoise<noise_type>) return budget_.noise_std() / divisor_ * noise_.row_norm();
+    else return budget_.noise_std() / divisor_;
   }
   /// Upper bound on epsilon so far at the given delta.
   [[nodiscard]] double epsilon(double delta) const { return accountant_.epsilon(delta); }
@@ -316,8 +316,8 @@ public:
     if (p < 0 || p >= parameters_.count())
       throw invalid_argument(
           message("released_gradient: parameter ", p, " does not exist; there are ", parameters_.count()));
-    make_gradients();
-    return gradient(p);
+    memory_.make_gradients();
+    return memory_.gradient(p);
   }
   /// State array `slot` of the elementwise base optimizer for parameter p, such as exponential_average's average;
   /// changes with each step. Computed from released gradients alone, so public. @throw invalid_argument for an unknown
@@ -325,9 +325,7 @@ public:
   [[nodiscard]] std::span<const T> optimizer_slot(isize p, std::size_t slot) const {
     if constexpr (slots > 0)
       if (p >= 0 && p < parameters_.count() && slot < slots) {
-        if (keeps_slot(slot))
-          return std::span(optimizer_state_[slot])
-              .subspan(static_cast<std::size_t>(plan().offset(p)), parameters_[p].value.size());
+        if (memory_.keeps(slot)) return memory_.slot(p, slot);
         throw invalid_argument(
             message("optimizer_slot: slot ", slot, " is not kept; ", detail::policy_text(base_), " has no use for it"));
       }
@@ -355,10 +353,8 @@ private:
   };
   static constexpr bool elementwise = ElementwiseOptimizer<base_type, T>;
   static constexpr bool scatters = ScatteringPlacement<placement_type>; // sums and released numbers travel in parts
-  static constexpr std::size_t slots = [] {
-    if constexpr (elementwise) return base_type::slots;
-    else return std::size_t{0};
-  }();
+  using memory_type = update_memory<T, base_type, scatters>;
+  static constexpr std::size_t slots = memory_type::slots;
 
   struct composed {
     std::tuple<Policies...> policies;
@@ -370,7 +366,8 @@ private:
         contributions_(take_policy<clipper_type>(given.policies), take_policy<accumulator_type>(given.policies)),
         communicator_(take_policy<communicator_type>(given.policies)), noise_(take_policy<noise_type>(given.policies)),
         placement_(take_policy<placement_type>(given.policies)), scaling_(take_policy<scaling_type>(given.policies)),
-        base_(take_policy<base_type>(given.policies)), accountant_(take_policy<accountant_type>(given.policies)) {
+        base_(take_policy<base_type>(given.policies)), accountant_(take_policy<accountant_type>(given.policies)),
+        memory_(parameters_, reduction_.plan()) {
     std::vector<fingerprint_field> fields;
     failure_.record([&] {
       prepare();
@@ -396,7 +393,7 @@ private:
     }
     std::vector<isize> sizes;
     for (const auto& p : parameters_) sizes.push_back(p.size());
-    progress_ = bucket_progress(bucket_plan(sizes, options_.bucket_elements));
+    reduction_.bind(bucket_plan(sizes, options_.bucket_elements), communicator_);
     std::vector<isize> offsets;
     for (isize p = 0; p < parameters_.count(); ++p) offsets.push_back(plan().offset(p));
     contributions_.bind(state_.parameters(), std::move(offsets));
@@ -404,11 +401,9 @@ private:
     start_step();
     detail::require_gradient_multiplier(noise_, contributions_.clipper()); // refuse early
     control_ = control_message(std::ssize(contributions_.side()));
-    make_slots();
-    posted_.reserve(static_cast<std::size_t>(plan().buckets().size()));
+    memory_.make_slots(base_);
     fix_noise();
-    if constexpr (scatters) shards_ = shard_plan(plan(), communicator_.rank(), communicator_.size());
-    if constexpr (!elementwise || scatters) make_gradients();
+    if constexpr (!elementwise || scatters) memory_.make_gradients();
   }
 
   /// The configuration as (name, value) texts: what describe() shows and what ranks compare. Names live for ever.
@@ -451,8 +446,8 @@ private:
   /// All of p's samples of the current microbatch are in the sum: when it is the last, its bucket may go.
   void contributed(isize p) {
     if (!state_.last() || skip_next_) return;
-    progress_.contributed(p);
-    while (const auto k = progress_.next_ready()) post(*k);
+    reduction_.progress().contributed(p);
+    while (const auto k = reduction_.progress().next_ready()) post(*k);
   }
 
   /// Starts the reduction of bucket k, with this rank's share of noise if the placement is before the reduction.
@@ -461,37 +456,34 @@ private:
     contributions_.seal(bucket.first, bucket.size);
     if constexpr (placement_type::before_reduction) {
       const share mine = placement_.before(communicator_.rank(), communicator_.size());
-      const double std_in_units = noise_std_ * mine.std_factor / contributions_.sum().unit();
+      const double std_in_units = budget_.noise_std() * mine.std_factor / contributions_.sum().unit();
       if (std_in_units > 0)
         failure_.record([&] {
           for (isize p = bucket.lowest_parameter; p < bucket.lowest_parameter + bucket.members; ++p)
-            noise_.add(where(p, 0, mine.lane), std_in_units, sum_of(p), parameters_[p].size());
+            noise_.add(detail::gradient_address(steps_, p, 0, mine.lane), std_in_units,
+                       contributions_.sum().data() + plan().offset(p), parameters_[p].size());
         });
       // Without this rank's noise the others would see their exact sum: let them see nothing.
       if (failure_) spoil(std::span(contributions_.sum().data() + bucket.first, static_cast<std::size_t>(bucket.size)));
     }
-    or_break([&] {
-      sum_type* const sums = contributions_.sum().data() + bucket.first;
-      if constexpr (scatters) posted_.push_back(communicator_.start_reduce_scatter(sums, shards_.counts(k)));
-      else posted_.push_back(communicator_.start_sum(sums, bucket.size));
-    });
+    reduction_.start_sum(communicator_, k, contributions_.sum().data() + bucket.first);
   }
 
   /// COLLECTIVE unless skipped: completes the sum over ranks, charges the accountant, agrees on status.
   bool reduce() {
-    if (broken_) failure_.raise(); // what broke it, once
-    require_communicator();
+    if (reduction_.broken()) failure_.raise(); // what broke it, once
+    reduction_.require_whole();
     failure_.record([&] { close_microbatch(); });
-    if (broken_) failure_.raise();
+    if (reduction_.broken()) failure_.raise();
     last_skipped_ = std::exchange(skip_next_, false);
     if (last_skipped_) return false;
     failure_.record([&] { state_.require_step(); });
     failure_.record([&] { require_own_process(); });
     failure_.record([&] { require_same_noise(); });
-    while (const auto k = progress_.rest()) post(*k);
+    while (const auto k = reduction_.progress().rest()) post(*k);
     last_iterations_ = state_.accumulated_iterations();
     divisor_ = scaling_.divisor(std::max<isize>(1, last_iterations_), communicator_.size());
-    failure_.record([&] { make_slots(); });
+    failure_.record([&] { memory_.make_slots(base_); });
     failure_.record([&] { probe_noise(); });
     bool charged = false;
     failure_.record([&] {
@@ -530,19 +522,10 @@ private:
   /// Tells policies with a schedule how many steps were released.
   void start_step() { detail::start_schedules(noise_, contributions_.clipper(), releases_); }
 
-  /// What the gradients get of the noise multiplier that the accountant is told.
-  [[nodiscard]] double gradient_multiplier() const {
-    return detail::gradient_multiplier(noise_, contributions_.clipper());
-  }
-
-  /// Fixes the noise of the step that begins now, before a bucket can leave with it.
-  /// @throw invalid_argument when the clipper's bounds and the multiplier give no usable standard deviation.
+  /// @throw as step_budget::fix(), and in a forked child.
   void fix_noise() {
     require_own_process();
-    multiplier_ = noise_.multiplier();
-    const double bound = sensitivity();
-    noise_std_ = gradient_multiplier() * bound;
-    detail::require_usable_noise<sum_type>(noise_, multiplier_, bound, noise_std_, contributions_.sum().unit());
+    budget_.template fix<sum_type>(noise_, contributions_.clipper(), options_.relation, contributions_.sum().unit());
   }
 
   /// @throw state_error in a forked child, which would repeat its parent's noise. With a user's seed nothing is private
@@ -553,51 +536,11 @@ private:
 
   /// @throw state_error when somebody changed the noise while samples were accumulating.
   void require_same_noise() const {
-    if (state_.empty() || (noise_.multiplier() == multiplier_ && gradient_multiplier() * sensitivity() == noise_std_))
-      return;
-    throw state_error("the noise multiplier changed between begin() and step(); change it between steps");
+    if (!state_.empty()) budget_.require_same(noise_, contributions_.clipper(), options_.relation);
   }
 
-  /// Tells the accountant, before anything is released. Correlated noise is one mechanism over the whole run: it is
-  /// told once, at the first step, and refuses batches that were sampled, since their amplification is unproven here.
-  void charge(double rate) {
-    if constexpr (CorrelatedNoise<noise_type>) {
-      if (rate != 1)
-        throw state_error(
-            message("correlated noise claims no amplification by sampling, but this step's token has rate ", rate,
-                    "; choose batches as the run_plan says and pass no token"));
-      if (run_charged_) return;
-      accountant_.record({noise_.run_multiplier(), 1, 1, options_.relation});
-      run_charged_ = true;
-    } else {
-      accountant_.record({multiplier_, rate, 1, options_.relation, noise_kind_of<noise_type>});
-    }
-  }
-
-  /// Overwrites numbers so that nothing can be learned from their sum over ranks.
-  template <class V>
-  static void spoil(std::span<V> numbers) {
-    if constexpr (std::floating_point<V>) {
-      std::ranges::fill(numbers, std::numeric_limits<V>::quiet_NaN());
-    } else { // a random word hides whatever is added to it
-      std::random_device random;
-      for (V& x : numbers) x = static_cast<V>((static_cast<std::uint64_t>(random()) << 32) | random());
-    }
-  }
-
-  /// After a communicator failed, ranks no longer agree on what was sent: nothing can go on.
-  template <class F>
-  void or_break(F&& f) {
-    try {
-      f();
-    } catch (...) {
-      broken_ = true;
-      throw;
-    }
-  }
-  void require_communicator() const {
-    if (broken_) throw communication_error("the communicator failed in an earlier step; make a new optimizer");
-  }
+  /// Tells the accountant, before anything is released.
+  void charge(double rate) { budget_.charge(accountant_, noise_, rate, options_.relation); }
 
   /// Draws the last number that this step will need and throws it away, so that an exhausted stream is an error of all
   /// ranks before the first parameter is written.
@@ -605,7 +548,7 @@ private:
     if constexpr (CorrelatedNoise<noise_type>) {
       noise_.require_row(steps_);
     } else if constexpr (AddressableNoise<noise_type>) {
-      if (multiplier_ > 0) detail::probe_stream<sum_type>(noise_, parameters_, steps_);
+      if (budget_.multiplier() > 0) detail::probe_stream<sum_type>(noise_, parameters_, steps_);
     }
   }
 
@@ -620,19 +563,14 @@ private:
     const step_declaration mine{.step = steps_,
                                 .iterations = last_iterations_,
                                 .sampling_rate = state_.sampling_rate(),
-                                .noise_multiplier = multiplier_,
-                                .noise_std = noise_std_,
+                                .noise_multiplier = budget_.multiplier(),
+                                .noise_std = budget_.noise_std(),
                                 .base = base,
                                 .updates = updates_ - half_updates_};
     if (failure_ && placement_type::before_reduction) spoil(control_.side());
     const bool failed = static_cast<bool>(failure_);
     control_.declare(failed, failed ? 0.0 : mine.digest(), state_.empty() ? 0.0 : state_.sampling_rate());
-    or_break([&] {
-      auto request = communicator_.start_sum(control_.data(), control_.size());
-      communicator_.wait(request);
-      for (auto& r : posted_) communicator_.wait(r);
-    });
-    posted_.clear();
+    reduction_.exchange(communicator_, control_.data(), control_.size());
     const bool alike = control_.all_alike(communicator_.size());
     if (!control_.any_failed() && alike) return;
     if (!charged && control_.agreed_rate() > 0) { // somewhere noise may be out: all ranks pay
@@ -645,31 +583,29 @@ private:
     failure_.raise_together(communicator_);
   }
 
-  [[nodiscard]] const bucket_plan& plan() const noexcept { return progress_.plan(); }
+  [[nodiscard]] const bucket_plan& plan() const noexcept { return reduction_.plan(); }
+  /// For checkpoints, as the device's.
+  [[nodiscard]] bool broken() const noexcept { return reduction_.broken(); }
 
   /// Whether noise, scaling and update can share one pass.
   [[nodiscard]] bool fused() const noexcept { return elementwise && !scatters && !hook_; }
 
-  [[nodiscard]] sum_type* sum_of(isize p) { return contributions_.sum().data() + plan().offset(p); }
-
-  [[nodiscard]] address where(isize p, isize element, std::uint32_t lane) const noexcept {
-    return {purpose::gradient, lane, noise_step_or_next(), static_cast<std::uint32_t>(p),
-            static_cast<std::uint64_t>(element)};
-  }
   /// Noise before the reduction is drawn while the step's number is still to be taken.
   [[nodiscard]] std::uint64_t noise_step_or_next() const noexcept {
     return phase_ == phase::accumulating ? steps_ : noise_step_;
   }
 
-  template <class F>
-  void for_each_tile(isize p, F&& f) {
-    for_each_release_tile<noise_type, sum_type>(parameters_[p].size(), f);
-  }
-
-  void release(isize p, isize first, isize count, double divisor, T* out) {
+  /// The release of the reduced sum, divided by `divisor`.
+  [[nodiscard]] step_release<T, sum_type, noise_type> release(double divisor) {
     const share mine = placement_.after(communicator_.rank(), communicator_.size());
-    const release_constants k{contributions_.sum().unit(), noise_std_ * mine.std_factor, divisor};
-    release_tile(sum_of(p) + first, count, where(p, first, mine.lane), k, noise_, out);
+    const double unit = contributions_.sum().unit();
+    return {parameters_,
+            plan(),
+            contributions_.sum().data(),
+            noise_,
+            noise_step_,
+            mine.lane,
+            {unit, budget_.noise_std() * mine.std_factor, divisor}};
   }
 
   /// The base optimizer's constants of this step; it may ask to be told the noise.
@@ -678,71 +614,32 @@ private:
     else return base_.at(updates_);
   }
 
-  /// ONE pass over the parameters: noise, scale and update on a tile that stays in L1.
   void release_and_update() {
     if constexpr (elementwise) {
-      make_slots();
-      const auto constants = step_constants();
-      for (isize p = 0; p < parameters_.count(); ++p)
-        for_each_tile(p, [&](isize first, isize count) {
-          alignas(64) std::array<T, release_tile_elements> tile;
-          const auto& entry = parameters_[p];
-          T* const g = entry.gradient.empty() ? tile.data() : entry.gradient.data() + first;
-          release(p, first, count, divisor_, g);
-          constants.update(entry.value.data() + first, g, state_tile(p, first), count);
-        });
+      memory_.make_slots(base_);
+      release(divisor_).update(memory_, step_constants());
     }
   }
 
   void write_gradients(double divisor) {
-    if constexpr (scatters) return gather_gradients(divisor);
-    for (isize p = 0; p < parameters_.count(); ++p) {
-      T* const g = gradient(p).data();
-      for_each_tile(p, [&](isize first, isize count) { release(p, first, count, divisor, g + first); });
-    }
-    phase_ = phase::released;
-  }
-
-  /// COLLECTIVE. Each rank releases what it owns of every bucket and sends it to the others. A rank whose noise fails
-  /// sends NaN, and all ranks throw.
-  void gather_gradients(double divisor) {
-    for (isize k = 0; k < std::ssize(plan().buckets()); ++k) {
-      failure_.record([&] {
-        for_each_owned(plan(), shards_, k, [&](isize p, isize first, isize count) {
-          T* const out = own_gradients_.data() + plan().offset(p);
-          for (isize at = first; at < first + count; at += release_tile_elements)
-            release(p, at, std::min(release_tile_elements, first + count - at), divisor, out + at);
-        });
-      });
-      const auto [first, size] = shards_.own(k);
-      if (failure_) spoil(std::span(own_gradients_.data() + first, static_cast<std::size_t>(size)));
-      or_break([&] {
-        T* const whole = own_gradients_.data() + plan().buckets()[static_cast<std::size_t>(k)].first;
-        posted_.push_back(communicator_.start_all_gather(whole, shards_.counts(k)));
-      });
-    }
-    or_break([&] {
-      for (auto& r : posted_) communicator_.wait(r);
-    });
-    posted_.clear();
-    failure_.raise_together(communicator_);
-    contributions_.clear_sum(); // the parts of other ranks, too
-    for (isize p = 0; p < parameters_.count(); ++p)
-      if (T* const to = gradient(p).data(); to != own_gradients_.data() + plan().offset(p))
-        std::copy_n(own_gradients_.data() + plan().offset(p), parameters_[p].size(), to);
+    if constexpr (scatters) {
+      release(divisor).gather_gradients(memory_, reduction_, communicator_, failure_);
+      contributions_.clear_sum(); // the parts of other ranks, too
+    } else release(divisor).write_gradients(memory_);
     phase_ = phase::released;
   }
 
   void update_from_gradients() {
     if constexpr (elementwise) {
-      make_slots(); // the hook may have changed options
+      memory_.make_slots(base_); // the hook may have changed options
       const auto constants = step_constants();
       for (isize p = 0; p < parameters_.count(); ++p)
-        constants.update(parameters_[p].value.data(), gradient(p).data(), state_tile(p, 0), parameters_[p].size());
+        constants.update(parameters_[p].value.data(), memory_.gradient(p).data(), memory_.tile(p, 0),
+                         parameters_[p].size());
     } else {
       try {
         for (isize p = 0; p < parameters_.count(); ++p)
-          base_(parameter_update<T>{updates_, p, parameters_[p].name, parameters_[p].value, gradient(p)});
+          base_(parameter_update<T>{updates_, p, parameters_[p].name, parameters_[p].value, memory_.gradient(p)});
       } catch (...) { // a second attempt would update the first parameters twice
         ++half_updates_;
         complete_update();
@@ -756,43 +653,11 @@ private:
     finish_step();
   }
 
-  /// Room for the released gradients that the user gave none for. Before ranks agree on a step, so that a lack of
-  /// memory is an error of all of them.
-  void make_gradients() {
-    for (const auto& p : parameters_)
-      if (scatters || p.gradient.empty()) return own_gradients_.resize(static_cast<std::size_t>(plan().total()));
-  }
-
-  /// Where p's released gradient is: the user's array, or ours.
-  [[nodiscard]] std::span<T> gradient(isize p) {
-    const auto& entry = parameters_[p];
-    if (!entry.gradient.empty() || entry.value.empty()) return entry.gradient;
-    return {own_gradients_.data() + plan().offset(p), entry.value.size()};
-  }
-
-  [[nodiscard]] std::array<T*, slots> state_tile(isize p, isize first) {
-    std::array<T*, slots> out{};
-    for (std::size_t s = 0; s < slots; ++s)
-      if (keeps_slot(s)) out[s] = optimizer_state_[s].data() + plan().offset(p) + first;
-    return out;
-  }
-
-  /// Zeros for the slots that the base optimizer uses with its options of now. Before ranks agree on a step, as
-  /// make_gradients().
-  void make_slots() {
-    for (std::size_t s = 0; s < slots; ++s)
-      if (slot_in_use(base_, s) && !keeps_slot(s)) make_slot(s);
-  }
-  void make_slot(std::size_t s) { optimizer_state_[s].assign(static_cast<std::size_t>(plan().total()), T(0)); }
-  [[nodiscard]] bool keeps_slot(std::size_t s) const noexcept {
-    return std::ssize(optimizer_state_[s]) == plan().total();
-  }
-
   void finish_step() {
     phase_ = phase::accumulating;
     hook_.next_step();
     state_.reset();
-    progress_.reset();
+    reduction_.progress().reset();
     last_counts_ = contributions_.counts();
     contributions_.forget();
     failure_.record([this] { start_step(); });
@@ -836,12 +701,10 @@ private:
   scaling_type scaling_;
   base_type base_;
   accountant_type accountant_;
-  bucket_progress progress_;
+  reduction<communicator_type, scatters> reduction_;
   control_message control_;
-  std::vector<typename communicator_type::request> posted_;
-  std::array<std::vector<T>, slots> optimizer_state_;
-  std::vector<T> own_gradients_;
-  shard_plan shards_; // only when the placement scatters
+  memory_type memory_;
+  step_budget budget_;
   step_hook<dp_optimizer> hook_;
   failure failure_;
   phase phase_ = phase::accumulating;
@@ -853,10 +716,6 @@ private:
   isize last_iterations_ = 0;
   private_counts last_counts_;
   double divisor_ = 1;
-  double multiplier_ = 0; // of the step that is accumulating or was released last
-  double noise_std_ = 0;  // and its standard deviation on the sum
-  bool broken_ = false;
-  bool run_charged_ = false; // the accountant was told of the whole run
   bool skip_next_ = false;
   bool last_skipped_ = false;
 };

@@ -66,6 +66,11 @@ void require_usable_noise(const N& noise, double multiplier, double sensitivity,
     if (std > 0) noise.require_std(std / unit);
 }
 
+/// Where the noise of element `element` of parameter p stands in the stream.
+[[nodiscard]] inline address gradient_address(std::uint64_t step, isize p, isize element, std::uint32_t lane) noexcept {
+  return {purpose::gradient, lane, step, static_cast<std::uint32_t>(p), static_cast<std::uint64_t>(element)};
+}
+
 /// Draws the last number that the step's gradients will need from an addressable stream and throws it away, so that an
 /// exhausted stream is an error before the first parameter is written.
 template <class Sum, class N, class Parameters>
