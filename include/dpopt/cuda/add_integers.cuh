@@ -6,7 +6,7 @@
 /// Integers alone: between the exact sampler and the noisy sum there is no floating-point number. Wrapping is a
 /// function of the exact noisy sum and costs no privacy (sodium/hardened_gaussian.hpp).
 ///
-/// Who launches it: host_noise, once for each piece of noise that has reached the device, before fused_release.
+/// Who launches it: host_noise, once for each piece of noise that has reached the device, before release_once.
 /// Memory: 24 bytes an element, 5.0 us a million on H200 (4.8 TB/s), 12 us on A100 (2.0 TB/s); one addition each. The
 /// copy of the noise over PCIe (8 bytes at 25 to 55 GB/s) takes 30 times as long, drawing it on the host longer still.
 /// Occupancy: blocks of 256 threads, no shared memory; 28 registers: 8 blocks a multiprocessor.

@@ -4,8 +4,10 @@
 /// The stages after the reduction in ONE pass over all tensors: noise, unit, divisor, base optimizer, and the sum set
 /// to zero for the next step. release_tile() and update() of the CPU, with the same bits.
 ///
-/// Who launches it: step(), pre_step() with no_update. Sums may be float, double or the integer grid's 64-bit integers;
-/// with hardened noise, which was added to the integers before (add_integers.cuh), there is nothing to draw here.
+/// Who launches it: a program with a loop of its own. An optimizer's step() is release_once (release_once.cuh), which
+/// shares release_chunk with this kernel and happens at most once. Sums may be float, double or the integer grid's
+/// 64-bit integers; with hardened noise, which was added to the integers before (add_integers.cuh), there is nothing to
+/// draw here.
 ///
 /// Memory in bytes an element, sums and values of 4 bytes: sgd 16, with momentum 24, adam 32; 8 more a sum for the
 /// integer grid, 4 for a gradient that is written. Flops: about 55 a number drawn, 5 to 15 for the update. Roofline for

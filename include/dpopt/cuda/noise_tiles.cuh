@@ -41,13 +41,13 @@ inline constexpr int numbers_a_lane = static_cast<int>(16 / sizeof(R));
 DPOPT_FORCE_INLINE DPOPT_NO_CONTRACT DPOPT_DEVICE inline void normals_of(const std::array<std::uint32_t, 4>& word,
                                                                          float (&out)[4]) {
   using one = std::array<std::uint32_t, 1>;
-  detail::box_muller(one{word[0]}, one{word[2]}, out);
-  detail::box_muller(one{word[1]}, one{word[3]}, out + 2);
+  dpopt::detail::box_muller(one{word[0]}, one{word[2]}, out);
+  dpopt::detail::box_muller(one{word[1]}, one{word[3]}, out + 2);
 }
 DPOPT_FORCE_INLINE DPOPT_NO_CONTRACT DPOPT_DEVICE inline void normals_of(const std::array<std::uint32_t, 4>& word,
                                                                          double (&out)[2]) {
   using one = std::array<std::uint32_t, 1>;
-  detail::box_muller(one{word[0]}, one{word[1]}, one{word[2]}, one{word[3]}, out);
+  dpopt::detail::box_muller(one{word[0]}, one{word[1]}, one{word[2]}, one{word[3]}, out);
 }
 
 /// Called by whole warps. out[j] is element w lane + j of the tile; `room` is shared memory for a tile, the warp's own.
