@@ -146,6 +146,8 @@ TEST_CASE("a device is saved and resumed between steps only, and a copy that fai
   fresh.device.fail_next("copy state to device");
   CHECK_THROWS_AS(resume(fresh.opt, record, resume_options{.resume_charged = true}), cuda::device_error);
   CHECK(fresh.opt.updates() == 0);
+  fresh.feeder.feed(fresh.opt, 0, {{0, 1}}); // with values that are nobody's, and nothing charged for them
+  CHECK_THROWS_WITH(fresh.opt.step(), contains_text("resume() half-way"));
 }
 
 TEST_CASE("the root's bytes resume all ranks' devices") {

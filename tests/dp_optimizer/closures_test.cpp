@@ -199,10 +199,13 @@ TEST_CASE("a hook cannot start or end a step: the update would be applied twice"
     attempt([&] { opt.pre_step(); });
     attempt([&] { opt.begin({.samples = 0}); });
     attempt([&] { opt.zero_grad(); });
+    attempt([&] { opt.step([&] { second.hand_over(opt); }); });
+    attempt([&] { opt.pre_step([&] { second.hand_over(opt); }); });
   });
   t.feed(first);
   t.opt.step();
-  REQUIRE(refused.size() == 4);
+  REQUIRE(refused.size() == 6);
+  CHECK(refused[4].find("a step with a closure was called by the step hook") == 0);
   CHECK(refused[0].find("step() was called by the step hook") == 0);
   CHECK(t.opt.updates() == 1);
   CHECK(t.model.values() == undisturbed<as_ready>({first}));

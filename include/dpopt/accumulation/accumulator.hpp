@@ -38,7 +38,8 @@ concept SealedAccumulator = Accumulator<A> && requires(A a, isize first, isize c
 
 /// An accumulator whose numbers are no better than gradients written out in row_type; others ask for exact ones.
 template <class A>
-concept TakesRows = Accumulator<A> && requires { typename A::row_type; };
+concept TakesRows =
+    Accumulator<A> && requires { typename A::row_type; } && std::same_as<typename A::row_type, typename A::value_type>;
 
 /// A source whose samples may be written out before they are added to A.
 template <class S, class A>

@@ -315,7 +315,12 @@ struct checkpoint_access {
       if (!here.empty() && !in->bytes(name).empty()) take(name, here);
     });
     trouble.record([&] { image->store(); });
-    trouble.raise_together(ranks);
+    try {
+      trouble.raise_together(ranks);
+    } catch (...) { // values are neither the old ones nor the record's, and nothing was charged for them
+      if constexpr (requires { typename Opt::device_type; }) opt.broken_ = true;
+      throw;
+    }
     if constexpr (RestorableClipper<typename Opt::clipper_type>)
       opt.contributions_.clipper().restore(std::move(learned));
     visit_counters(opt, take);
@@ -342,8 +347,9 @@ template <class Opt, Companion... C>
 }
 
 /// COLLECTIVE, before the first step. The root's bytes count; other ranks may pass none. Companions as at save().
-/// Parameters get the saved values. Nothing changes when it throws, except that noise may have a new secret; a
-/// device_error may leave a device with some of the values.
+/// Parameters get the saved values. Nothing changes when it throws, except that noise may have a new secret. Where a
+/// copy to a device failed, some of the values may be there: that optimizer refuses to go on; make a new one, and where
+/// there is a ledger resume it with resume_charged.
 /// @throw invalid_argument for a damaged record or one that does not fit, state_error for one older than the ledger,
 ///   randomness_error for noise that would repeat itself; rank_error on all ranks of several.
 template <class Opt, Companion... C>

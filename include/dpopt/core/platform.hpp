@@ -11,7 +11,8 @@
 ///       DPOPT_NO_CONTRACT_BLOCK
 ///       ...
 ///
-/// Neither holds against -ffast-math or Clang's -ffp-contract=fast: build every rank with the same flags then.
+/// Neither holds against Clang's -ffp-contract=fast or the flags of -ffast-math: build every rank with the same flags
+/// then. -ffinite-math-only is refused: with it a sample that is NaN is clipped by a factor that is anything.
 ///
 /// Hot loops are compiled once for each vector_level and chosen when they run (core/vector_dispatch.hpp), so that a
 /// program built for any x86-64 uses what its machine has. Everything such a loop calls is marked DPOPT_FORCE_INLINE,
@@ -23,6 +24,10 @@
 /// generator where it has one that reports failures.
 #pragma once
 
+#if defined(__FINITE_MATH_ONLY__) && __FINITE_MATH_ONLY__ > 0
+#error                                                                                                                 \
+    "dpopt: -ffinite-math-only (also of -ffast-math) removes the tests that drop samples which are not finite; add -fno-finite-math-only"
+#endif
 #if __has_include(<unistd.h>)
 #include <unistd.h>
 #endif

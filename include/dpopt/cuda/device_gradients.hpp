@@ -28,7 +28,9 @@ concept DeviceGradients =
       s.add_weighted_sum(on, factors, out);   // [size] += sum_i factors[i] g_i
     };
 
-/// Optional: parameters that are small can be answered for together, many_parameters.cuh.
+/// Optional: parameters that are small can be answered for together, many_parameters.cuh. Both questions are then asked
+/// of view(): a type derived from one of these that answers one of them otherwise says false to shares_launches(), or
+/// its norms bound nothing.
 template <class S>
 concept SharesLaunches = requires(const S s) {
   { s.shares_launches() } -> std::same_as<bool>; // small enough for it
@@ -37,8 +39,8 @@ concept SharesLaunches = requires(const S s) {
 
 /// A source whose numbers stay as they are until the work of the step, or of the next begin(), is on the stream, and
 /// not only until its group is complete: kept(source). Small parameters then share launches also where each is a group
-/// of its own. NEVER for memory that the backward pass uses again: sums would be of other numbers than the norms, which
-/// bound nothing then.
+/// of its own. NEVER for memory that the backward pass uses again, nor with weights that are: sums would be of other
+/// numbers than the norms, which bound nothing then.
 template <class S>
 struct kept : S {
   explicit kept(const S& source) : S(source) {}

@@ -87,8 +87,9 @@ public:
 
   // ---- accumulate: local, never waits ------------------------------------------------------------------------------
 
-  /// Opens a microbatch. `m.weights`, if given, are device memory. Errors are recorded and thrown by step() on all
-  /// ranks. After pre_step() that step is over.
+  /// Opens a microbatch. `m.weights`, if given, are device memory that must stay as it is until clip_and_accumulate(),
+  /// step() or the next begin() has returned: the factors of kept(source) are made there, and a clipper that learns
+  /// copies them there. Errors are recorded and thrown by step() on all ranks. After pre_step() that step is over.
   void begin(const microbatch& m) {
     hook_.require_outside("begin()");
     if (phase_ == phase::released) finish_step();
@@ -175,6 +176,7 @@ public:
   /// when it threw in a skipped step.
   template <std::invocable F>
   auto step(F&& closure) {
+    hook_.require_outside("a step with a closure");
     if (phase_ == phase::released) finish_step(); // a closure begins a step of its own
     return run_closure(failure_, std::forward<F>(closure), [this] { step(); });
   }
@@ -195,6 +197,7 @@ public:
   /// Runs closure, then pre_step(). @return false for a skipped (virtual) step.
   template <std::invocable F>
   bool pre_step(F&& closure) {
+    hook_.require_outside("a step with a closure");
     if (phase_ == phase::released) finish_step();
     bool released = false;
     run_closure(failure_, std::forward<F>(closure), [&] { released = pre_step(); });
@@ -251,7 +254,8 @@ public:
     release_.make_gradients(on_);
     return {release_.gradient(p), parameters_[p].value.size()};
   }
-  /// PRIVATE: counts of samples on this rank since the last step. Not covered by any epsilon. WAITS for the device.
+  /// PRIVATE: counts of samples on this rank in the step that is accumulating, as far as their factors were asked for;
+  /// until the next begin() those of the last one. Not covered by any epsilon. WAITS for the device.
   [[nodiscard]] private_counts private_sample_counts() { return contributions_.counts(on_); }
 
   [[nodiscard]] base_type& base_optimizer() noexcept { return base_; }
@@ -427,7 +431,9 @@ private:
   void charge(double rate) { budget_.charge(accountant_, noise_, rate, options_.relation); }
 
   void require_communicator() const {
-    if (broken_) throw communication_error("the communicator failed in an earlier step; make a new optimizer");
+    if (broken_)
+      throw communication_error(
+          "the communicator failed in an earlier step, or resume() half-way; make a new optimizer");
   }
 
   /// Ranks no longer agree on what was sent: nothing can go on, and no stream is to wait for a sum.

@@ -3,8 +3,8 @@
 /// @file
 /// x[i] += std x N(0, 1): counter_gaussian::add on the device, with the CPU's bits for every address.
 ///
-/// Who launches it: a program that wants noise alone. A step uses release_once, which reads and writes each sum once for
-/// all stages.
+/// Who launches it: a program that wants noise alone. A step uses release_once, which reads and writes each sum once
+/// for all stages.
 ///
 /// Memory: 8 bytes an element in float, 16 in double. Per million floats 1.7 us on H200, 4.0 us on A100, where drawing
 /// takes as long: both limits are near each other (see noise_tiles.cuh).

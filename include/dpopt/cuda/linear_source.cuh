@@ -13,6 +13,7 @@
 #include "dpopt/cuda/rows.cuh"
 #include "dpopt/cuda/sequence_norms.cuh"
 #include "dpopt/gradients/linear_sequence.hpp"
+#include "dpopt/gradients/linear_weight.hpp"
 
 #include <concepts>
 #include <cstdint>
@@ -53,6 +54,9 @@ struct linear_weight {
 
   [[nodiscard]] isize batch() const noexcept { return samples_; }
   [[nodiscard]] isize size() const noexcept { return inputs * outputs; }
+  [[nodiscard]] std::string problem() const {
+    return dpopt::linear_weight<U>{activations, output_gradients, samples_, inputs, outputs}.problem();
+  }
 
   template <class D>
   void add_squared_norms(device_work<D>& on, double* squared_norms) const {

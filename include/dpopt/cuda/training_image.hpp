@@ -27,11 +27,12 @@ struct trained_tensor {
   isize size;
 };
 
-/// Starts with zeros; fetch() and store() copy everything, through page-locked memory, and WAIT for the device.
+/// Starts with zeros; fetch() and store() copy everything, through page-locked memory, and WAIT for the device. All
+/// memory is taken at construction, before anything changes.
 template <class T, std::size_t Slots, DeviceApi D>
 class training_image {
 public:
-  /// @param piece numbers that are copied at a time.
+  /// @param piece numbers that are copied at a time. @throw device_error.
   training_image(device_work<D>& on, std::vector<trained_tensor<T, Slots>> tensors, isize piece = isize{1} << 20)
       : on_(&on), tensors_(std::move(tensors)), piece_(piece) {
     std::vector<isize> sizes;
@@ -41,6 +42,7 @@ public:
     }
     layout_ = bucket_plan(sizes, 1);
     for (auto& s : slots_) s.resize(static_cast<std::size_t>(layout_.total()));
+    staging_.reserve(on_->device(), sizes.empty() ? 0 : std::min(std::ranges::max(sizes), piece_), "allocate staging");
   }
 
   [[nodiscard]] std::span<T> value(isize p) noexcept { return values_[static_cast<std::size_t>(p)]; }
@@ -72,9 +74,6 @@ public:
 private:
   template <class F>
   void for_each_piece(F&& f) {
-    isize largest = 0;
-    for (const auto& t : tensors_) largest = std::max(largest, t.size);
-    staging_.reserve(on_->device(), std::min(largest, piece_), "allocate staging");
     const auto all_of = [&](T* here, T* there, isize size) {
       for (isize first = 0; first < size; first += piece_)
         f(here + first, there + first, std::min(piece_, size - first));

@@ -53,6 +53,7 @@ public:
       if (members_[g].size() > 1) shared_row_[g] = rows_++;
     deferred_.resize(parameters.size());
     kept_.resize(parameters.size());
+    second_way_.assign(parameters.size(), false);
     if constexpr (LearningClipper<C>) side_.assign(static_cast<std::size_t>(clipper_.side_scalars()), 0.0);
   }
 
@@ -177,17 +178,28 @@ private:
   template <class S>
   void add_rows(isize p, isize g, const S& source) {
     using rows_type = sample_rows<typename A::row_type>;
-    const isize block = std::min(rows_at_once<typename A::row_type>(source.size()), current_.samples);
+    const isize block = rows_at_once<typename A::row_type>(source.size()); // scratch memory is not to tell the batch's
     double* const squared = norms(g);
     std::fill_n(squared, current_.samples, 0.0);
     const workspace::scope scope(scratch_);
     auto* const rows = scratch_.template take<typename A::row_type>(block * source.size());
+    take_second_way(p, source);
     for (isize first = 0; first < current_.samples; first += block) {
       const samples range{first, std::min(block, current_.samples - first)};
       rows_type(rows, source.size()).write(source, range, squared + first, scratch_);
       compute_factors(g, range);
       add_written(p, rows, source, range);
     }
+  }
+
+  /// Once, the memory of a sample whose row does not hold, so that no later step goes to the heap for the first of
+  /// them.
+  template <class S>
+  void take_second_way(isize p, const S& source) {
+    if (current_.samples == 0 || second_way_[static_cast<std::size_t>(p)]) return;
+    double ignored = 0;
+    source.add_squared_norms({0, 1}, &ignored, scratch_);
+    second_way_[static_cast<std::size_t>(p)] = true;
   }
 
   /// Norms of a parameter whose factors wait for others', from rows that stay if they are to be kept.
@@ -198,6 +210,7 @@ private:
         auto& kept = kept_[static_cast<std::size_t>(p)];
         const isize size = source.size(), block = rows_at_once<typename A::row_type>(size);
         auto* const rows = kept.take(current_.samples * size);
+        take_second_way(p, source);
         for (isize first = 0; first < current_.samples; first += block) {
           const samples range{first, std::min(block, current_.samples - first)};
           sample_rows<typename A::row_type>(rows + first * size, size).write(source, range, norms(g) + first, scratch_);
@@ -295,6 +308,7 @@ private:
   std::vector<deferred_source<A>> deferred_;
   std::vector<kept_rows<typename A::value_type>> kept_; // of each parameter
   bool keep_rows_ = false;
+  std::vector<bool> second_way_; // parameters whose source was once asked beside its rows
   private_counts counts_;
   std::vector<double> side_;
   isize total_ = 0;

@@ -333,7 +333,8 @@ public:
                                    parameters_.count(), " parameters with ", slots, " slots each"));
   }
   /// Bytes of scratch memory that the steps so far needed, on this rank. They follow from layers and types, not from
-  /// batch sizes, which cost 16 bytes a sample beside it, and 8 more for each group of several parameters.
+  /// batch sizes, which cost 16 bytes a sample beside it, and 8 more for each group of several parameters. PRIVATE all
+  /// the same, as counts are: a gradient that cancels, vanishes or is not finite may need a second way with more memory.
   [[nodiscard]] isize workspace_bytes() const noexcept { return contributions_.scratch().bytes(); }
   /// PRIVATE: counts of samples on this rank in the last step. Not covered by any epsilon.
   [[nodiscard]] const private_counts& private_sample_counts() const noexcept { return last_counts_; }
@@ -683,6 +684,7 @@ private:
   /// Runs the trainer's closure under record(), then the collective part, then hands over the closure's result.
   template <class F, class Collective>
   auto run(F&& closure, Collective&& collective) {
+    hook_.require_outside("a step with a closure");
     if (phase_ == phase::released) finish_step(); // a closure begins a step of its own
     if (phase_ != phase::accumulating)
       throw state_error("closure: the noisy sum of add_noise() was not released; call step() without one first");

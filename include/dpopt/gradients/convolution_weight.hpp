@@ -214,7 +214,7 @@ private:
     const workspace::scope scope(scratch);
     const patch_table table(geometry);
     const isize rows = geometry.rows(), columns = geometry.columns();
-    const isize pitch = std::max(tile(), std::min(together, range.count * geometry.output_positions()));
+    const isize pitch = std::max(tile(), together); // whatever the batch: workspace_bytes() is not to tell its size
     Out* const e = scratch.take<Out>(pitch * rows);
     Out* const a = scratch.take<Out>(pitch * columns);
     for (isize group = 0; group < geometry.groups; ++group) {
