@@ -3,6 +3,7 @@
 #include "support/simt/simt.hpp"
 
 #include "dpopt/cuda/fused_release.cuh"
+#include "dpopt/cuda/release_once.cuh"
 #include "dpopt/optimizers/adam.hpp"
 #include "dpopt/optimizers/adamw.hpp"
 #include "support/catch.hpp"
@@ -95,9 +96,10 @@ void release_by_cpu(model<V, T, Slots>& m, const counter_gaussian& noise, int t,
     });
 }
 
+/// @param permit null: fused_release; else the two kernels of a step.
 template <class V, class T, std::size_t Slots, class Update>
 void release_by_kernel(model<V, T, Slots>& m, const counter_gaussian& noise, int t, const release_constants& k,
-                       const Update& update, bool with_values = true) {
+                       const Update& update, bool with_values = true, cuda::release_permit* permit = nullptr) {
   std::vector<cuda::release_tensor<V, T, Slots>> tensors;
   for (std::size_t p = 0; p < m.sizes.size(); ++p) {
     cuda::release_tensor<V, T, Slots> to{m.sum[p].data() + m.offset,
@@ -110,25 +112,41 @@ void release_by_kernel(model<V, T, Slots>& m, const counter_gaussian& noise, int
     tensors.push_back(to);
   }
   const auto chunks = cuda::tensor_chunks(m.sizes);
-  simt::launch(&cuda::fused_release<V, T, Update>, small_grid(chunks), dim3(64),
-               static_cast<const cuda::tensor_chunk*>(chunks.data()), std::ssize(chunks),
-               static_cast<const cuda::release_tensor<V, T, Slots>*>(tensors.data()),
-               cuda::release_terms_of<V, T>(noise, at_step(t), k), update);
+  const cuda::tensor_chunk* const first = chunks.data();
+  const cuda::release_tensor<V, T, Slots>* const to = tensors.data();
+  const auto terms = cuda::release_terms_of<V, T>(noise, at_step(t), k);
+  if (permit == nullptr) {
+    simt::launch(&cuda::fused_release<V, T, Update>, small_grid(chunks), dim3(64), first, std::ssize(chunks), to, terms,
+                 update);
+    return;
+  }
+  simt::launch(&cuda::permit_release<cuda::release_permit>, dim3(1), dim3(32), permit, at_step(t).step);
+  simt::launch(&cuda::release_once<V, T, Update>, small_grid(chunks), dim3(64),
+               static_cast<const cuda::release_permit*>(permit), first, std::ssize(chunks), to, terms, update);
 }
 
 /// Two steps by both, the first and a later one; everything must have the same bits, also what lies around the tensors.
+/// @param once the kernels of a step, and the last step again, which leaves nothing but empty sums.
 template <class V, class T, class B>
-void check(const B& base, const release_constants& k, const std::vector<isize>& sizes, std::size_t offset) {
+void check(const B& base, const release_constants& k, const std::vector<isize>& sizes, std::size_t offset,
+           bool once = false) {
   const counter_gaussian noise = seeded(7);
   model<V, T, B::slots> expected(sizes, offset);
   model<V, T, B::slots> m = expected;
+  std::vector<cuda::release_permit> permit(1);
   for (int t = 0; t < 2; ++t) {
     const auto step = base.at(static_cast<std::uint64_t>(t));
     release_by_cpu(expected, noise, t, k, &step);
-    release_by_kernel(m, noise, t, k, cuda::element_update<T>(step));
-    INFO(base.describe() << ", step " << t << ", offset " << offset << ", noise " << k.noise_std);
+    release_by_kernel(m, noise, t, k, cuda::element_update<T>(step), true, once ? permit.data() : nullptr);
+    INFO(base.describe() << ", step " << t << ", offset " << offset << ", noise " << k.noise_std << ", once " << once);
     REQUIRE(m == expected);
     REQUIRE(m.sum[0][offset] == V{});
+    if (once && t == 1) {
+      for (std::size_t p = 0; p < sizes.size(); ++p)
+        std::fill_n(m.sum[p].begin() + static_cast<std::ptrdiff_t>(offset), sizes[p], V(5));
+      release_by_kernel(m, noise, t, k, cuda::element_update<T>(step), true, permit.data());
+      REQUIRE(m == expected);
+    }
     m.put_sums(t + 1);
     expected.put_sums(t + 1);
   }
@@ -143,6 +161,14 @@ TEST_CASE("the fused kernel releases and updates with the CPU's bits, for every 
   for (simt::cfg.seed = 0; simt::cfg.seed < 4; ++simt::cfg.seed) {
     check<float, float>(sgd{.learning_rate = 0.1, .momentum = 0.9}, {1, 0.7, 48}, edges, simt::cfg.seed);
     check<std::int64_t, float>(adam{}, {0x1p-30, 0.7, 48}, edges, simt::cfg.seed % 3);
+  }
+  simt::cfg.seed = 0;
+}
+
+TEST_CASE("a step's two kernels have the CPU's bits for every size, alignment and schedule, and happen once") {
+  for (simt::cfg.seed = 0; simt::cfg.seed < 4; ++simt::cfg.seed) {
+    check<float, float>(sgd{.learning_rate = 0.1, .momentum = 0.9}, {1, 0.7, 48}, edges, simt::cfg.seed, true);
+    check<std::int64_t, float>(adam{}, {0x1p-30, 0.7, 48}, edges, simt::cfg.seed % 3, true);
   }
   simt::cfg.seed = 0;
 }

@@ -1,6 +1,6 @@
 // SPDX-FileCopyrightText: The dpopt authors
 // SPDX-License-Identifier: Apache-2.0
-#include "support/simt/simt.hpp"
+#include "support/simt/rows.hpp"
 
 #include "dpopt/cuda/gaussian_noise.cuh"
 #include "support/catch.hpp"
@@ -90,28 +90,34 @@ TEST_CASE("blocks of the size that is launched in earnest add the same bits") {
   CHECK(x == expected);
 }
 
-TEST_CASE("one launch adds noise to hundreds of tensors, each at its own address") {
+TEST_CASE("one launch adds noise to hundreds of tensors, each at its own address, in any schedule") {
   const counter_gaussian noise = seeded(4);
   const address where{.lane = 3, .step = 9};
-  std::vector<isize> sizes;
+  std::vector<isize> sizes(std::begin(simt::edge_sizes), std::end(simt::edge_sizes));
+  sizes.insert(sizes.end(), std::begin(simt::edge_sizes), std::end(simt::edge_sizes)); // 8 sizes: once more, unaligned
   for (isize t = 0; t < 300; ++t) sizes.push_back(t * 7 % 40);
   sizes.push_back(cuda::chunk_elements + 5);
-  std::vector<std::vector<float>> x, expected;
-  std::vector<cuda::noise_tensor<float>> tensors;
+  const auto offset_of = [](std::size_t t) { return t / 8 % 2; };
+  std::vector<std::vector<float>> before, expected; // each with one number more behind it, which must stay
   for (std::size_t t = 0; t < sizes.size(); ++t) {
-    x.emplace_back(static_cast<std::size_t>(sizes[t]), 0.5F);
-    expected.push_back(x.back());
+    before.emplace_back(offset_of(t) + static_cast<std::size_t>(sizes[t]) + 1, 0.5F);
+    expected.push_back(before.back());
     address there = where;
     there.parameter = static_cast<std::uint32_t>(t);
-    noise.add(there, 2, expected.back().data(), sizes[t]);
+    noise.add(there, 2, expected.back().data() + offset_of(t), sizes[t]);
   }
-  for (std::size_t t = 0; t < sizes.size(); ++t) tensors.push_back({x[t].data(), {static_cast<std::uint32_t>(t), 0}});
   const auto chunks = cuda::tensor_chunks(sizes);
   CHECK(cuda::chunk_shape(std::ssize(chunks)).blocks == chunks.size());
-  // Fewer blocks than chunks: the kernel strides over the rest.
-  simt::launch(&cuda::add_gaussian_noise<float>, dim3(7), dim3(96), chunks.data(), std::ssize(chunks), tensors.data(),
-               cuda::stream_of<float>(noise, where, 2));
-  CHECK(x == expected);
+  simt::under_all_schedules([&] {
+    auto x = before;
+    std::vector<cuda::noise_tensor<float>> tensors;
+    for (std::size_t t = 0; t < sizes.size(); ++t)
+      tensors.push_back({x[t].data() + offset_of(t), {static_cast<std::uint32_t>(t), 0}});
+    // Fewer blocks than chunks: the kernel strides over the rest.
+    simt::launch(&cuda::add_gaussian_noise<float>, dim3(7), dim3(64), chunks.data(), std::ssize(chunks), tensors.data(),
+                 cuda::stream_of<float>(noise, where, 2));
+    CHECK(x == expected);
+  });
 }
 
 TEST_CASE("what the stream does not hold is refused on the host, before a launch") {
