@@ -22,21 +22,24 @@ constexpr isize padding = 2;
 template <class U, class Token>
 struct batch_of_tokens {
   isize samples, positions, vocabulary, dimension;
-  std::vector<Token> tokens;
+  std::vector<Token> tokens; // the first gradients.offset are nobody's
   simt::random_rows<U> gradients;
 
-  batch_of_tokens(isize b, isize t, isize v, isize d)
-      : samples(b), positions(t), vocabulary(v), dimension(d), tokens(static_cast<std::size_t>(b * t)),
-        gradients(b * t, d) {
+  /// @param offset how many elements tokens and gradients lie behind an aligned address.
+  batch_of_tokens(isize b, isize t, isize v, isize d, isize offset = 0)
+      : samples(b), positions(t), vocabulary(v), dimension(d), tokens(static_cast<std::size_t>(offset + b * t)),
+        gradients(b * t, d, 0, offset) {
     std::mt19937 bits(5);
     for (Token& x : tokens) x = static_cast<Token>(bits() % static_cast<unsigned>(v));
   }
+  [[nodiscard]] const Token* first_token() const { return tokens.data() + gradients.offset; }
+  [[nodiscard]] const U* first_gradient() const { return gradients.memory.data() + gradients.offset; }
   [[nodiscard]] embedding<U, Token> on_cpu() const {
-    return {tokens.data(), gradients.memory.data(), samples, positions, vocabulary, dimension, padding};
+    return {first_token(), first_gradient(), samples, positions, vocabulary, dimension, padding};
   }
   [[nodiscard]] cuda::token_view<U, Token> view() const {
-    return {tokens.data(), gradients.memory.data(), samples,  positions, vocabulary, dimension, padding, positions,
-            isize{1},      positions * dimension,   dimension};
+    return {first_token(), first_gradient(),      samples,  positions, vocabulary, dimension, padding, positions,
+            isize{1},      positions * dimension, dimension};
   }
 };
 
@@ -86,7 +89,8 @@ void check(const batch_of_tokens<U, Token>& b) {
   b.on_cpu().add_squared_norms({0, b.samples}, norms.data(), scratch);
   b.on_cpu().add_weighted_sum({0, b.samples}, factors.data(), sum.data(), scratch);
   on_device<U, Token> device(b);
-  INFO("samples " << b.samples << " positions " << b.positions << " dimension " << b.dimension);
+  INFO("samples " << b.samples << " positions " << b.positions << " dimension " << b.dimension << " offset "
+                  << b.gradients.offset);
   CHECK(simt::greatest_difference(device.norms(), norms) < 1e-10);
   CHECK(device.template sum<Out>(factors) == sum);
   integer_grid grid(20, 1e6);
@@ -107,6 +111,16 @@ TEST_CASE("cuda embedding: norms and bits of the CPU, repeated tokens and paddin
   check<float>(batch_of_tokens<float, std::int32_t>(2, 6, 5, 257));
   check<float>(batch_of_tokens<float, std::int32_t>(0, 6, 5, 4));
   check<float>(batch_of_tokens<float, std::int32_t>(3, 0, 5, 4));
+}
+
+TEST_CASE("cuda embedding: around a warp, around a block and beyond, unaligned too", "[cuda][embedding]") {
+  for (const isize positions : {255, 256, 257, 300})
+    check<float>(batch_of_tokens<float, std::int32_t>(1, positions, 11, 2, positions % 2));
+  for (const isize columns : {31, 32, 33, 255, 256, 257, 700})
+    check<float>(batch_of_tokens<float, std::int32_t>(1, 3, 4, columns, 1));
+  check<float>(batch_of_tokens<float, std::int32_t>(1, 3, 257, 2, 1));
+  check<double>(batch_of_tokens<float, std::int64_t>(33, 1, 5, 1, 1));
+  simt::under_all_schedules([] { check<float>(batch_of_tokens<float, std::int32_t>(2, 33, 9, 33, 1)); });
 }
 
 TEST_CASE("cuda embedding: the same bits under every schedule, however the table is shared out", "[cuda][embedding]") {

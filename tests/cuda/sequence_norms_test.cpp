@@ -3,6 +3,7 @@
 #include "support/simt/rows.hpp"
 
 #include "dpopt/cuda/sequence_norms.cuh"
+#include "dpopt/gradients/half.hpp"
 #include "dpopt/gradients/linear_sequence.hpp"
 #include "support/catch.hpp"
 
@@ -32,11 +33,12 @@ double exact(const linear_sequence<U>& layer, isize i) {
 }
 
 template <class U>
-void check(isize samples, isize positions, isize inputs, isize outputs) {
-  simt::random_rows<U> a(samples * positions, inputs), e(samples * positions, outputs, 0, 0, 2);
-  const linear_sequence<U> layer{a.memory.data(), e.memory.data(), samples, positions, inputs, outputs};
+void check(isize samples, isize positions, isize inputs, isize outputs, isize offset = 0) {
+  const simt::random_rows<U> a(samples * positions, inputs, 0, offset), e(samples * positions, outputs, 0, offset, 2);
+  const linear_sequence<U> layer{
+      a.memory.data() + offset, e.memory.data() + offset, samples, positions, inputs, outputs};
   workspace scratch;
-  INFO("positions " << positions << " of " << inputs << " x " << outputs);
+  INFO("positions " << positions << " of " << inputs << " x " << outputs << ", offset " << offset);
   for (const bool by_gram : {true, false}) {
     const auto norms =
         norms_of(cuda::sequence_view<U>{a.positions(samples, positions), e.positions(samples, positions)}, by_gram);
@@ -54,6 +56,14 @@ TEST_CASE("cuda sequence norms: both ways as on the CPU, and upper bounds", "[cu
   for (const isize positions : {0, 1, 2, 15, 16, 17, 33}) check<float>(2, positions, 19, 5);
   for (const isize width : {1, 16, 33}) check<double>(1, 7, width, 34 - width);
   check<float>(0, 3, 4, 5);
+}
+
+TEST_CASE("cuda sequence norms: around a warp, around a block and beyond, unaligned too", "[cuda][sequence_norms]") {
+  for (const isize positions : {31, 32, 255, 256, 257}) check<float>(1, positions, 2, 1, positions % 2);
+  for (const isize width : {31, 32, 33, 255, 256, 257, 700}) check<float>(1, 2, width, 2, 1);
+  for (const isize width : {32, 257}) check<double>(1, 2, 1, width, 1);
+  check<bfloat16>(2, 18, 33, 17, 1);
+  simt::under_all_schedules([] { check<float>(1, 33, 31, 5, 1); });
 }
 
 TEST_CASE("cuda sequence norms: the same bits under every schedule", "[cuda][sequence_norms]") {
