@@ -74,6 +74,7 @@ TEST_CASE("cuda clip factors: bits and counts of the CPU, for every rule and siz
     check(norm_bound{1.5}, n, 1, true, 1);
     check(norm_bound{1.5}, n, 3, false, 2);
   }
+  check(norm_bound{1.5}, 3001, 2, true, 1);
   check(automatic_rule{1, 0.01}, 70, 2, true, 1);
   check(psac_rule{1, 0.1}, 70, 1, true, 0.25);
   check(drop_above_rule{0.5, 2}, 70, 1, true, 1);
@@ -99,8 +100,8 @@ TEST_CASE("cuda clip factors: what is not finite gives 0 in every schedule, also
 
 TEST_CASE("cuda clip factors: many groups in one launch, each with its own rule, norms and factors",
           "[cuda][clip_factors][tiny]") {
-  for (const isize n : {0, 1, 33, 257}) {
-    const isize groups = 5;
+  for (const isize n : {0, 1, 31, 32, 33, 255, 256, 257, 700}) {
+    const isize groups = n < 100 ? 5 : 2;
     const microbatch_norms m(groups * n);
     const cuda::sample_weights all{n, m.weights.data(), 0.5};
     cuda::argument_table<cuda::group_norms<norm_bound>> table;

@@ -49,6 +49,8 @@ TEST_CASE("cuda grid sum: the bits of integer_grid, for rows of all sizes", "[cu
     const simt::random_rows<float> rows(20, size, 3, 1);
     check(rows.on_cpu(), rows.view());
   }
+  const simt::random_rows<float> large(3, 5003, 0, 1);
+  check(large.on_cpu(), large.view());
   const simt::random_rows<double> wide(70, 33), none(0, 33);
   check(wide.on_cpu(), wide.view());
   check(none.on_cpu(), none.view());

@@ -6,6 +6,7 @@
 #include "dpopt/gradients/linear_weight.hpp"
 #include "support/catch.hpp"
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <vector>
@@ -19,13 +20,13 @@ void check(simt::random_rows<U>& a, simt::random_rows<U>& e) {
   const auto batch = static_cast<std::size_t>(a.batch);
   workspace scratch;
   std::vector<double> weight(batch), bias(batch), expected_weight(batch), expected_bias(batch);
-  const linear_weight<U> layer{a.memory.data(), e.memory.data(), a.batch, a.size, e.size};
+  const linear_weight<U> layer{a.memory.data() + a.offset, e.memory.data() + e.offset, a.batch, a.size, e.size};
   layer.add_squared_norms({0, a.batch}, expected_weight.data(), scratch);
   e.on_cpu().add_squared_norms({0, a.batch}, expected_bias.data(), scratch);
   const cuda::outer_view<U> view{a.view(), e.view()};
   const auto shape = cuda::linear_norms_shape(a.batch);
   simt::run<cuda::add_linear_norms<U>>(shape, view, weight.data(), bias.data());
-  INFO("batch " << a.batch << " of " << a.size << " x " << e.size);
+  INFO("batch " << a.batch << " of " << a.size << " x " << e.size << ", offset " << a.offset);
   CHECK(simt::greatest_difference(weight, expected_weight) < 1e-10);
   CHECK(simt::greatest_difference(bias, expected_bias) < 1e-10);
 
@@ -40,14 +41,32 @@ void check(simt::random_rows<U>& a, simt::random_rows<U>& e) {
 } // namespace
 
 TEST_CASE("cuda linear norms: weight and bias as on the CPU, apart and together", "[cuda][linear_norms]") {
-  for (const isize size : {1, 31, 32, 33, 257}) {
-    simt::random_rows<float> a(5, size), e(5, 10, 0, 0, 2);
+  const auto check_size = [](isize size) {
+    const isize offset = size % 2;
+    simt::random_rows<float> a(5, size, 0, offset), e(5, 10, 0, 1 - offset, 2);
     check(a, e);
-    simt::random_rows<double> wide(3, 7), long_e(3, size, 0, 0, 2);
+    simt::random_rows<double> wide(3, 7), long_e(3, size, 0, offset, 2);
     check(wide, long_e);
-  }
+  };
+  for (const isize size : simt::edge_sizes) check_size(size);
+  check_size(5003);
   simt::random_rows<float> none(0, 8), no_outputs(0, 3);
   check(none, no_outputs);
+}
+
+TEST_CASE("cuda linear norms: each sample once, also with fewer warps and blocks than samples",
+          "[cuda][linear_norms][tiny]") {
+  const simt::random_rows<float> a(70, 3, 0, 1), e(70, 2, 0, 0, 2);
+  const cuda::outer_view<float> view{a.view(), e.view()};
+  std::vector<double> expected(70), norms(70);
+  workspace scratch;
+  linear_weight<float>{a.memory.data() + 1, e.memory.data(), 70, 3, 2}.add_squared_norms({0, 70}, expected.data(),
+                                                                                         scratch);
+  simt::under_all_schedules([&] {
+    std::fill(norms.begin(), norms.end(), 0.0);
+    simt::run<cuda::add_linear_norms<float>>({2, 64}, view, norms.data(), nullptr);
+    CHECK(simt::greatest_difference(norms, expected) < 1e-10);
+  });
 }
 
 TEST_CASE("cuda linear norms: NaN on either side stays in its sample, in every schedule",

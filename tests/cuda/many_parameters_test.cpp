@@ -204,6 +204,50 @@ TEST_CASE("grid sums of many parameters: the bits of integer_grid", "[cuda][many
   }
 }
 
+TEST_CASE("many linear layers: every size on both sides, on and off the alignment, in every schedule", "[cuda][many]") {
+  constexpr isize batch = 3; // two of which count
+  std::vector<simt::random_rows<float>> a, e;
+  std::vector<cuda::outer_view<float>> layers;
+  const auto add_layer = [&](isize inputs, isize outputs) {
+    const auto k = static_cast<unsigned>(a.size());
+    a.emplace_back(batch, inputs, isize{1}, isize{k % 2}, k);
+    e.emplace_back(batch, outputs, isize{0}, isize{k / 2 % 2}, k + 100);
+  };
+  for (const isize size : simt::edge_sizes) add_layer(size, 2), add_layer(1, size);
+  add_layer(600, 2);
+  for (std::size_t p = 0; p < a.size(); ++p) layers.push_back({a[p].view(), e[p].view()});
+  integer_grid grid(20, 1e6);
+  grid.resize(1, 64);
+  const cuda::grid_scale scale{1 / grid.unit(), std::ldexp(1.0, 20)};
+  const auto norms = norms_one_by_one(layers, batch);
+  const auto sums_of = [&] {
+    return sums_together<float>(layers, batch, [](const auto& many, device& on) { many.add_weighted_sums(on); });
+  };
+  const auto sums = sums_of();
+  vectors<std::int64_t> units;
+  for (std::size_t p = 0; p < a.size(); ++p) {
+    std::vector<float> packed; // the core's rows are dense
+    for (isize i = 0; i < batch; ++i) packed.insert(packed.end(), a[p].row(i), a[p].row(i) + a[p].size);
+    const linear_weight<float> layer{packed.data(), e[p].memory.data() + e[p].offset, batch, a[p].size, e[p].size};
+    workspace scratch;
+    std::vector<float> expected(sums[p].size(), 3);
+    layer.add_weighted_sum({0, batch}, factors_of(p, batch).data(), expected.data(), scratch);
+    INFO("layer of " << a[p].size << " x " << e[p].size);
+    for (std::size_t k = 0; k < expected.size(); ++k) REQUIRE(std::abs(sums[p][k] - expected[k]) <= 4e-6F);
+    grid.resize(layer.size(), 64);
+    grid.add(0, layer, {0, batch}, factors_of(p, batch).data(), scratch);
+    units.emplace_back(grid.data(), grid.data() + layer.size());
+    for (auto& x : units.back()) x += 3;
+    units.back().push_back(3);
+  }
+  simt::under_all_schedules([&] {
+    CHECK(norms_together(layers, batch) == norms);
+    CHECK(sums_of() == sums);
+    CHECK(sums_together<std::int64_t>(layers, batch,
+                                      [&](const auto& many, device& on) { many.add_grid_sums(on, scale); }) == units);
+  });
+}
+
 TEST_CASE("many parameters: the same bits under every schedule, and whatever blocks there are", "[cuda][many][tiny]") {
   const isize batch = 6;
   std::vector<simt::random_rows<float>> rows;

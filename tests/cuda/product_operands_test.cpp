@@ -51,6 +51,7 @@ TEST_CASE("cuda product operands: the bits of the core's scale_row", "[cuda][pro
     check<float, float>({5, size, 2, 1}, 5, 1);
     check<float, double>({6, size}, 2, 3);
   }
+  check<float, float>({3, 5003, 0, 1}, 3, 1);
   check<double, double>({6, 40}, 3, 2);
   check<float, float>({0, 40}, 0, 4);
 }

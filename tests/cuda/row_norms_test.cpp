@@ -71,6 +71,27 @@ TEST_CASE("cuda row norms: the same bits under every schedule, added to what is 
   }
 }
 
+TEST_CASE("cuda row norms: the parts of each row are added once, for every batch", "[cuda][row_norms]") {
+  const auto check_batch = [](isize batch, unsigned blocks) {
+    const isize parts = 3;
+    const simt::random_rows<double> partial(batch, parts);
+    std::vector<double> norms(static_cast<std::size_t>(batch) + 1, 0.5), expected = norms;
+    for (isize i = 0; i < batch; ++i) {
+      double sum = 0;
+      for (isize j = 0; j < parts; ++j) sum += partial.memory[static_cast<std::size_t>(i * parts + j)];
+      expected[static_cast<std::size_t>(i)] += upper_bound_of_sum(sum, parts);
+    }
+    INFO("batch " << batch);
+    simt::under_all_schedules([&] {
+      auto out = norms;
+      simt::run<cuda::add_norm_parts<double>>({blocks, 64}, partial.memory.data(), batch, parts, out.data());
+      CHECK(out == expected);
+    });
+  };
+  for (const isize batch : simt::edge_sizes) check_batch(batch, 2); // fewer threads than rows
+  check_batch(3001, 4);
+}
+
 TEST_CASE("cuda row norms: NaN and Inf stay in their row", "[cuda][row_norms]") {
   for (const isize size : {40, 9000}) {
     simt::random_rows<float> rows(4, size);
