@@ -381,11 +381,19 @@ class GpuCheck(TreeTest):
         self.assertEqual(self.check(program="echo no GPU; exit 77")[0], 77)
 
     def test_build_only_names_what_it_builds_and_runs_nothing(self):
-        self.assert_passes(self.check("--build-only", program="exit 1"), "the tests row_norms staged compile")
+        self.assert_passes(self.check("--build-only", program="exit 1"), "the tests row_norms staged nccl compile")
         self.assert_passes(self.check("--build-only", "--only", "sources", "--only", "reduce", program="exit 1"),
                            "the tests sources reduce compile")
         self.assert_passes(self.check("--build-only", "--all", program="exit 1"), "golden_opacus")
         self.assert_fails(self.check("--only", "simt"), "no test 'simt' for a device; there are: ")
+
+    def test_without_nccl_its_test_is_left_out_by_name(self):
+        nvcc = (self.root / "nvcc").read_text(encoding="utf-8").splitlines()
+        self.script("nvcc", 'for word in "$@"; do [ "$word" != -lnccl ] || exit 1; done', *nvcc[1:])
+        self.assert_passes(self.check("--build-only"), "nccl.h and libnccl", "finds: nccl\n",
+                           "the tests row_norms staged compile")
+        status, said = self.check("--build-only", "--only", "nccl")
+        self.assertEqual(status, 77, said)
 
 
 class Bench(unittest.TestCase):
