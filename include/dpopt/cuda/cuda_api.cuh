@@ -43,7 +43,7 @@ static_assert(MemoryResource<async_memory, cudaStream_t>);
 
 /// DeviceApi. Copies share the stream, the resource and the cuBLAS handle. The stream and the resource (a pointer-like
 /// value, such as a wrapper of rmm::mr::device_memory_resource*) outlive the last copy; the current device is the one
-/// that the stream belongs to.
+/// that the stream belongs to. What the resource throws becomes a device_error that names the call.
 template <MemoryResource<cudaStream_t> Resource = async_memory>
 class cuda_api {
 public:
@@ -71,20 +71,14 @@ public:
   explicit cuda_api(cudaStream_t stream, Resource memory = {})
       : stream_(stream), memory_(std::move(memory)),
         workspace_(
-            memory_.allocate(cublas_product::workspace_bytes, stream),
+            allocate(cublas_product::workspace_bytes, stream, "allocate cuBLAS's workspace"),
             [m = memory_, stream](void* p) mutable { m.deallocate(p, cublas_product::workspace_bytes, stream); }),
         product_(stream, workspace_.get()) {}
 
   [[nodiscard]] cudaStream_t stream() const noexcept { return stream_; }
 
-  /// What the resource throws, with the line that asked for it if it is a device_error.
   [[nodiscard]] void* allocate(std::size_t bytes, cudaStream_t s, call_site call) {
-    try {
-      return memory_.allocate(bytes, s);
-    } catch (const device_error& e) {
-      throw device_error(
-          message(call.name, " (", call.file(), ":", call.where.line(), "), ", bytes, " bytes: ", e.what()));
-    }
+    return allocate_from(memory_, bytes, s, call);
   }
   void deallocate(void* p, std::size_t bytes, cudaStream_t s) noexcept { memory_.deallocate(p, bytes, s); }
   [[nodiscard]] void* allocate_pinned(std::size_t bytes, call_site call) {

@@ -9,10 +9,13 @@
 /// done nothing.
 #pragma once
 
+#include "dpopt/core/error.hpp"
 #include "dpopt/core/types.hpp"
 #include "dpopt/cuda/device_error.hpp"
 
 #include <concepts>
+#include <cstddef>
+#include <exception>
 #include <type_traits>
 
 namespace dpopt::cuda {
@@ -29,6 +32,18 @@ concept MemoryResource = requires(R r, void* p, std::size_t bytes, Stream stream
   { r.allocate(bytes, stream) } -> std::same_as<void*>; // 256-byte aligned; throws on failure
   r.deallocate(p, bytes, stream);
 };
+
+/// Memory of the resource for `call`. @throw device_error with the line that asked for it and what the resource says,
+/// whatever it throws: rmm's errors name no call.
+template <class Stream, MemoryResource<Stream> R>
+[[nodiscard]] void* allocate_from(R& resource, std::size_t bytes, Stream stream, call_site call) {
+  try {
+    return resource.allocate(bytes, stream);
+  } catch (const std::exception& e) {
+    throw device_error(
+        message(call.name, " (", call.file(), ":", call.where.line(), "), ", bytes, " bytes: ", e.what()));
+  }
+}
 
 template <class D>
 concept DeviceApi =
