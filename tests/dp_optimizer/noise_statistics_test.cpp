@@ -220,8 +220,13 @@ TEMPLATE_TEST_CASE("noise is there once, for 1 to 5 ranks, 1 and 3 microbatches,
                    as_ready, at_step) {
   std_is_right_in_every_setting<independent_shares, TestType>();
 }
+TEMPLATE_TEST_CASE("noise is there once, for 1 to 5 ranks, 1 and 3 microbatches, mean and sum: sharded", "", as_ready,
+                   at_step) {
+  std_is_right_in_every_setting<sharded, TestType>();
+}
 
-TEMPLATE_TEST_CASE("noise is there once in float too", "", replicated, root_before_reduction, independent_shares) {
+TEMPLATE_TEST_CASE("noise is there once in float too", "", replicated, root_before_reduction, independent_shares,
+                   sharded) {
   const setting s{.ranks = 3, .reduction = loss_reduction::mean, .seed = 77};
   check_noise(run_counter<float, TestType, as_ready>(s).front(), multiplier * whole_sensitivity / s.divisor());
   check_noise(run_counter<float, TestType, as_ready, running_sum<double>>(s).front(),
@@ -377,7 +382,7 @@ TEST_CASE("add_noise() adds it once, scale_grad() divides, and step() adds no mo
 // ---- secure mode ----------------------------------------------------------------------------------------------------
 
 TEMPLATE_TEST_CASE("secure_gaussian is there once with every placement", "", replicated, root_before_reduction,
-                   independent_shares) {
+                   independent_shares, sharded) {
   const setting s{.ranks = 3, .split = parts::three_physical, .reduction = loss_reduction::mean, .steps = 2};
   const double std = multiplier * whole_sensitivity / s.divisor();
   const auto secure = [&] {
