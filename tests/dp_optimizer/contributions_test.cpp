@@ -4,22 +4,32 @@
 #include "dpopt/dp_optimizer/contributions.hpp"
 
 #include "dpopt/accumulation/running_sum.hpp"
+#include "dpopt/clipping/automatic.hpp"
+#include "dpopt/clipping/drop_above.hpp"
 #include "dpopt/clipping/flat.hpp"
+#include "dpopt/clipping/per_group.hpp"
 #include "dpopt/clipping/per_layer.hpp"
+#include "dpopt/clipping/psac.hpp"
+#include "dpopt/clipping/unit_norm.hpp"
 #include "dpopt/gradients/bias.hpp"
+#include "dpopt/gradients/convolution_weight.hpp"
 #include "dpopt/gradients/embedding.hpp"
 #include "dpopt/gradients/linear_sequence.hpp"
 #include "dpopt/gradients/linear_weight.hpp"
 #include "dpopt/gradients/normalization_weight.hpp"
 #include "dpopt/gradients/tied_embedding.hpp"
 #include "support/catch.hpp"
+#include "support/clipper_promises.hpp"
+#include "support/convolution_products.hpp"
 #include "support/probes.hpp"
 #include "support/random_numbers.hpp"
 
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <limits>
 #include <numeric>
 #include <string>
@@ -366,9 +376,9 @@ std::vector<std::vector<std::vector<double>>> differences(const parameter_lists&
   return out;
 }
 
-template <Clipper C, class... Sources>
-std::vector<double> clipped_sum(C clipper, isize samples, const Sources&... sources) {
-  contributions<C, running_sum<double>> s(std::move(clipper), {});
+template <class... Sources>
+std::vector<double> sum_of_sources(any_clipper clipper, isize samples, const Sources&... sources) {
+  contributions<any_clipper, running_sum<double>> s(std::move(clipper), {});
   std::vector<parameter_info> named;
   std::vector<isize> offsets;
   isize size = 0, p = 0;
@@ -384,7 +394,37 @@ std::vector<double> clipped_sum(C clipper, isize samples, const Sources&... sour
   return {s.sum().data(), s.sum().data() + size};
 }
 
-/// Per layer with these bounds and flat, the sources give what clipped finite differences add up to.
+/// A clipper of parameters "weight 0", "weight 1", ... beside its definition.
+struct defined_clipper {
+  any_clipper clipper;
+  std::vector<std::size_t> group; ///< of each parameter
+  std::function<double(double norm)> factor;
+};
+
+/// With one bound for every group.
+std::vector<defined_clipper> defined_clippers(std::size_t count, double bound) {
+  const std::vector<std::size_t> together(count, 0);
+  std::vector<std::size_t> apart(count), first_and_rest(count, 1);
+  std::iota(apart.begin(), apart.end(), std::size_t{0});
+  first_and_rest[0] = 0;
+  const per_layer layers{std::vector<double>(count, bound)};
+  const per_group groups([](const parameter_info& p) { return p.name == "weight 0" ? "first" : "rest"; }, bound);
+  const auto usual = [=](double n) { return std::min(1.0, bound / (n + 1e-6)); };
+  const double joint = bound * std::sqrt(static_cast<double>(count));
+  return {
+      {any_clipper(flat{bound}), together, usual},
+      {any_clipper(layers), apart, usual},
+      {any_clipper(groups), first_and_rest, usual},
+      {any_clipper(automatic{layers, 0.01}), apart, [=](double n) { return bound / (n + 0.01); }},
+      {any_clipper(psac{groups, 0.1}), first_and_rest, [=](double n) { return bound / (n + 0.1 / (n + 0.1)); }},
+      {any_clipper(drop_above{layers, 1.3}), apart, [=](double n) { return n <= 1.3 * bound ? 1 / 1.3 : 0; }},
+      {any_clipper(unit_norm{groups}), first_and_rest,
+       [=](double n) { return usual(n) / (count > 1 ? std::sqrt(2.0) * bound : bound); }},
+      {any_clipper(unit_norm{layers}), apart, [=](double n) { return usual(n) / joint; }},
+  };
+}
+
+/// With each clipper, the sources give what clipped finite differences add up to.
 template <class Loss, class... Sources>
 void agrees_with_differences(const parameter_lists& all, isize samples, const Loss& loss, const Sources&... sources) {
   const auto rows = differences(all, samples, loss);
@@ -392,21 +432,20 @@ void agrees_with_differences(const parameter_lists& all, isize samples, const Lo
     return std::sqrt(std::inner_product(g.begin(), g.end(), g.begin(), 0.0));
   };
   const double bound = 0.7 * norm(rows[0][0]); // some samples are clipped, and some are not
-  for (const bool together : {false, true}) {
-    std::vector<double> expected;
-    for (std::size_t p = 0; p < all.size(); ++p) {
-      std::vector<double> sum(all[p]->size());
-      for (const auto& sample : rows) {
-        double joint = 0;
-        for (const auto& g : sample) joint = std::hypot(joint, norm(g));
-        const double factor = std::min(1.0, bound / ((together ? joint : norm(sample[p])) + 1e-6));
-        for (std::size_t k = 0; k < sum.size(); ++k) sum[k] += factor * sample[p][k];
-      }
-      expected.insert(expected.end(), sum.begin(), sum.end());
+  for (const defined_clipper& how : defined_clippers(all.size(), bound)) {
+    INFO(how.clipper.describe());
+    std::vector<std::vector<double>> sums;
+    for (const auto* parameter : all) sums.emplace_back(parameter->size());
+    for (const auto& sample : rows) {
+      std::vector<double> joint(all.size()); // of each group
+      for (std::size_t p = 0; p < all.size(); ++p)
+        joint[how.group[p]] = std::hypot(joint[how.group[p]], norm(sample[p]));
+      for (std::size_t p = 0; p < all.size(); ++p)
+        for (std::size_t k = 0; k < sums[p].size(); ++k) sums[p][k] += how.factor(joint[how.group[p]]) * sample[p][k];
     }
-    const std::vector<double> ours =
-        together ? clipped_sum(flat{bound}, samples, sources...)
-                 : clipped_sum(per_layer{std::vector<double>(all.size(), bound)}, samples, sources...);
+    std::vector<double> expected;
+    for (const auto& sum : sums) expected.insert(expected.end(), sum.begin(), sum.end());
+    const std::vector<double> ours = sum_of_sources(how.clipper, samples, sources...);
     REQUIRE(ours.size() == expected.size());
     for (std::size_t k = 0; k < ours.size(); ++k) CHECK(ours[k] == Approx(expected[k]).epsilon(1e-6).margin(1e-8));
   }
@@ -589,4 +628,117 @@ TEST_CASE("contributions: an embedding that is also the output layer is clipped 
   agrees_with_differences({&w}, samples, forward,
                           tied_embedding<double>{tokens.data(), lookups.data(), activations.data(), e.data(), samples,
                                                  positions, positions, vocabulary, width});
+}
+
+TEST_CASE("contributions: dilated, strided and depthwise convolutions are clipped by their finite differences") {
+  // y = conv(x; w) + c by channel, loss = sum of sin(y).
+  constexpr isize samples = 3;
+  const std::vector<convolution_geometry> table = {
+      {.input_channels = 2,
+       .output_channels = 3,
+       .input_size = {9},
+       .kernel_size = {3},
+       .padding = {2},
+       .dilation = {2}},
+      {.input_channels = 2,
+       .output_channels = 2,
+       .input_size = {4, 3, 5},
+       .kernel_size = {2, 2, 2},
+       .stride = {1, 1, 2},
+       .padding = {1, 0, 1},
+       .dilation = {2, 1, 3}},
+      {.input_channels = 4, .output_channels = 4, .input_size = {7}, .kernel_size = {3}, .dilation = {2}, .groups = 4},
+      {.input_channels = 3,
+       .output_channels = 6, // two filters a channel
+       .input_size = {4, 4},
+       .kernel_size = {3, 2},
+       .padding = {1, 1},
+       .groups = 3},
+  };
+  for (const convolution_geometry& g : table) {
+    REQUIRE(g.problem() == "");
+    const isize positions = g.output_positions(), in = g.input_channels * g.input_positions(),
+                out = g.output_channels * positions;
+    std::vector<double> w = random_numbers<double>(g.output_channels * g.columns(), 1),
+                        c = random_numbers<double>(g.output_channels, 2);
+    const auto x = random_numbers<double>(samples * in, 3);
+    std::vector<double> y(static_cast<std::size_t>(out)), e;
+    const auto loss = [&](isize i) {
+      for (isize k = 0; k < out; ++k) y[static_cast<std::size_t>(k)] = c[static_cast<std::size_t>(k / positions)];
+      for_each_product(g, [&](isize o, isize t, isize weight, isize input) {
+        y[at(o, positions, t)] += w[static_cast<std::size_t>(weight)] * x[at(i, in, input)];
+      });
+      double sum = 0;
+      for (const double v : y) sum += std::sin(v);
+      return sum;
+    };
+    for (isize i = 0; i < samples; ++i) {
+      loss(i);
+      for (const double v : y) e.push_back(std::cos(v));
+    }
+    agrees_with_differences({&w, &c}, samples, loss, convolution_weight<double>(x.data(), e.data(), samples, g),
+                            bias(e.data(), channel_layout::channels_first(samples, g.output_channels, positions)));
+  }
+}
+
+TEST_CASE("contributions: gains of GroupNorm and InstanceNorm, and what lies below, by their finite differences") {
+  // u = conv(x; w), n = u normalized over the channels and positions of a group, loss = sum of sin(gain n + shift).
+  constexpr isize samples = 3, channels = 4;
+  const convolution_geometry g{
+      .input_channels = 2, .output_channels = channels, .input_size = {6}, .kernel_size = {2}, .dilation = {2}};
+  const isize positions = g.output_positions(), in = g.input_channels * g.input_positions(), out = channels * positions;
+  for (const isize groups : {isize{2}, channels}) { // GroupNorm and InstanceNorm
+    std::vector<double> w = random_numbers<double>(channels * g.columns(), 1),
+                        gain = random_numbers<double>(channels, 2), shift = random_numbers<double>(channels, 3);
+    const auto x = random_numbers<double>(samples * in, 4);
+    const isize members = out / groups;
+    std::vector<double> n(static_cast<std::size_t>(out)), of_y(n.size()), deviations(static_cast<std::size_t>(groups));
+    const auto forward = [&](isize i) {
+      std::fill(n.begin(), n.end(), 0.0);
+      for_each_product(g, [&](isize o, isize t, isize weight, isize input) {
+        n[at(o, positions, t)] += w[static_cast<std::size_t>(weight)] * x[at(i, in, input)];
+      });
+      for (isize group = 0; group < groups; ++group) {
+        double mean = 0, variance = 1e-3;
+        for (isize k = 0; k < members; ++k) mean += n[at(group, members, k)] / static_cast<double>(members);
+        for (isize k = 0; k < members; ++k)
+          variance += std::pow(n[at(group, members, k)] - mean, 2) / static_cast<double>(members);
+        deviations[static_cast<std::size_t>(group)] = std::sqrt(variance);
+        for (isize k = 0; k < members; ++k)
+          n[at(group, members, k)] = (n[at(group, members, k)] - mean) / std::sqrt(variance);
+      }
+      double loss = 0;
+      for (isize c = 0; c < channels; ++c)
+        for (isize t = 0; t < positions; ++t) {
+          const double y =
+              gain[static_cast<std::size_t>(c)] * n[at(c, positions, t)] + shift[static_cast<std::size_t>(c)];
+          of_y[at(c, positions, t)] = std::cos(y);
+          loss += std::sin(y);
+        }
+      return loss;
+    };
+    std::vector<double> normalized, of_outputs, of_u;
+    for (isize i = 0; i < samples; ++i) {
+      forward(i);
+      normalized.insert(normalized.end(), n.begin(), n.end());
+      of_outputs.insert(of_outputs.end(), of_y.begin(), of_y.end());
+      for (isize group = 0; group < groups; ++group) {
+        const auto of_n = [&](isize k) {
+          return gain[static_cast<std::size_t>((group * members + k) / positions)] * of_y[at(group, members, k)];
+        };
+        double mean = 0, along = 0;
+        for (isize k = 0; k < members; ++k) {
+          mean += of_n(k) / static_cast<double>(members);
+          along += of_n(k) * n[at(group, members, k)] / static_cast<double>(members);
+        }
+        for (isize k = 0; k < members; ++k)
+          of_u.push_back((of_n(k) - mean - along * n[at(group, members, k)]) /
+                         deviations[static_cast<std::size_t>(group)]);
+      }
+    }
+    const auto layout = channel_layout::channels_first(samples, channels, positions);
+    agrees_with_differences(
+        {&w, &gain, &shift}, samples, forward, convolution_weight<double>(x.data(), of_u.data(), samples, g),
+        normalization_weight(normalized.data(), of_outputs.data(), layout), bias(of_outputs.data(), layout));
+  }
 }
