@@ -1,26 +1,37 @@
 // SPDX-FileCopyrightText: The dpopt authors
 // SPDX-License-Identifier: Apache-2.0
 // compiled alone: it replaces operator new.
+#include "dpopt/accumulation/integer_grid.hpp"
+#include "dpopt/clipping/adaptive.hpp"
 #include "dpopt/clipping/flat.hpp"
+#include "dpopt/clipping/norm_quantiles.hpp"
 #include "dpopt/clipping/per_layer.hpp"
+#include "dpopt/communication/threads.hpp"
 #include "dpopt/dp_optimizer/dp_optimizer.hpp"
+#include "dpopt/gradients/convolution_weight.hpp"
+#include "dpopt/gradients/embedding.hpp"
+#include "dpopt/gradients/linear_sequence.hpp"
 #include "dpopt/gradients/linear_weight.hpp"
 #include "dpopt/gradients/materialized.hpp"
 #include "dpopt/optimizers/adam.hpp"
 
 #include "support/catch.hpp"
 #include "support/random_numbers.hpp"
+#include "support/ranks.hpp"
 
 #include <algorithm>
 #include <cstddef>
+#include <cstdint>
 #include <cstdlib>
 #include <new>
 #include <span>
+#include <string>
+#include <utility>
 #include <vector>
 
 namespace {
 
-std::size_t allocations = 0;
+thread_local std::size_t allocations = 0; // of this thread: a rank counts its own
 
 void* counted(std::size_t bytes, std::size_t alignment) {
   ++allocations;
@@ -85,13 +96,52 @@ void step(Optimizer& opt, const layer& l, const Source& weight) {
 }
 
 /// How often three steps after the first call operator new.
-template <class Optimizer, class Source>
-std::size_t allocations_after_the_first_step(Optimizer& opt, const layer& l, const Source& weight) {
-  step(opt, l, weight);
+template <class Step>
+std::size_t allocations_after_the_first_step(const Step& step) {
+  step();
   const std::size_t before = allocations;
-  for (int i = 0; i < 3; ++i) step(opt, l, weight);
+  for (int i = 0; i < 3; ++i) step();
   return allocations - before;
 }
+template <class Optimizer, class Source>
+std::size_t allocations_after_the_first_step(Optimizer& opt, const layer& l, const Source& weight) {
+  return allocations_after_the_first_step([&] { step(opt, l, weight); });
+}
+
+/// A convolution, a linear layer over a sequence and an embedding.
+struct deep_network {
+  static constexpr isize samples = 8, positions = 16, inputs = 12, outputs = 10, vocabulary = 50, dimension = 6;
+  static constexpr convolution_geometry geometry{
+      .input_channels = 3, .output_channels = 8, .input_size = {8, 8}, .kernel_size = {3, 3}, .padding = {1, 1}};
+  std::vector<float> of_convolution = std::vector<float>(8 * 27), of_sequence = std::vector<float>(inputs * outputs),
+                     of_embedding = std::vector<float>(vocabulary * dimension);
+  std::vector<float> images = test::random_numbers<float>(samples * 3 * 64, 1);
+  std::vector<float> of_images = test::random_numbers<float>(samples * 8 * 64, 2);
+  std::vector<float> sequences = test::random_numbers<float>(samples * positions * inputs, 3);
+  std::vector<float> of_sequences = test::random_numbers<float>(samples * positions * outputs, 4);
+  std::vector<float> looked_up = test::random_numbers<float>(samples * positions * dimension, 5);
+  std::vector<std::int32_t> tokens = std::vector<std::int32_t>(samples * positions, 7);
+
+  [[nodiscard]] std::vector<parameter_view<float>> views() {
+    return {{"convolution", of_convolution}, {"sequence", of_sequence}, {"embedding", of_embedding}};
+  }
+  template <class Optimizer>
+  [[nodiscard]] std::size_t allocations_of(Optimizer& opt) const {
+    return allocations_after_the_first_step([&] {
+      for (const bool last : {false, true}) {
+        opt.begin({.samples = samples, .last = last, .ends_batch = last});
+        opt.gradient_ready(
+            2, embedding<float>(tokens.data(), looked_up.data(), samples, positions, vocabulary, dimension));
+        opt.gradient_ready(
+            1, linear_sequence<float>{sequences.data(), of_sequences.data(), samples, positions, inputs, outputs});
+        opt.gradient_ready(0, convolution_weight<float>(images.data(), of_images.data(), samples, geometry));
+      }
+      opt.step();
+    });
+  }
+};
+
+counter_gaussian some_noise() { return {.noise_multiplier = 1.0, .seed = 3}; }
 
 } // namespace
 
@@ -145,4 +195,57 @@ TEST_CASE("no step after the first allocates, and scratch memory may be the user
   step(given, other, other.factored());
   step(opt, l, l.factored());
   CHECK(other.w == l.w);
+}
+
+TEST_CASE("no step after the first allocates: a convolution, a sequence and an embedding, clipped together") {
+  for (const bool keep : {false, true}) {
+    deep_network net;
+    dp_optimizer opt(net.views(), dp_options{}, flat{1.0}, adam{}, some_noise(), expected_batch{8});
+    opt.keep_rows(keep);
+    INFO("keep_rows(" << keep << ")");
+    CHECK(net.allocations_of(opt) == 0);
+  }
+}
+
+TEST_CASE("no step after the first allocates: a convolution, a sequence and an embedding, layer by layer") {
+  deep_network net;
+  dp_optimizer opt(net.views(), dp_options{}, per_layer{1.0}, adam{}, some_noise(), expected_batch{8});
+  CHECK(net.allocations_of(opt) == 0);
+}
+
+TEST_CASE("no step after the first allocates: on the integer grid") {
+  deep_network net;
+  dp_optimizer opt(net.views(), dp_options{}, flat{1.0}, adam{}, some_noise(), expected_batch{8}, integer_grid{});
+  CHECK(net.allocations_of(opt) == 0);
+}
+
+TEST_CASE("no step after the first allocates: a clipper that learns its bounds, with counts of norms around it") {
+  deep_network net;
+  dp_optimizer opt(net.views(), dp_options{},
+                   norm_quantiles{adaptive{per_layer{1.0}, {.count_noise_std = 8, .expected_batch_size = 8}},
+                                  {.edges = {0.1, 1, 10}, .count_noise_std = 8}},
+                   adam{}, some_noise(), expected_batch{8});
+  CHECK(net.allocations_of(opt) == 0);
+}
+
+namespace {
+
+/// Its text needs no memory. Ranks compare the base optimizer's text in each step, since learning rates may change.
+struct terse_adam : adam {
+  [[nodiscard]] static std::string describe() { return "terse"; }
+};
+
+} // namespace
+
+TEST_CASE("no step after the first allocates on two ranks, but for the base optimizer's text") {
+  std::size_t counted[2] = {};
+  test::rethrow_first(test::run_ranks(2, [&](threads comm) {
+    std::size_t& mine = counted[comm.rank()];
+    deep_network net;
+    dp_optimizer opt(net.views(), dp_options{}, flat{1.0}, terse_adam{}, some_noise(), expected_batch{8},
+                     std::move(comm));
+    mine = net.allocations_of(opt);
+  }));
+  CHECK(counted[0] == 0);
+  CHECK(counted[1] == 0);
 }
