@@ -1,16 +1,19 @@
 // SPDX-FileCopyrightText: The dpopt authors
 // SPDX-License-Identifier: Apache-2.0
 // The table of edge cases: each row, from every kind of source, through every clipper, into every accumulator, against
-// the definition in long double.
+// the definition in long double; also what a clipper that learns counts.
 #include "dpopt/accumulation/compensated_sum.hpp"
 #include "dpopt/accumulation/integer_grid.hpp"
 #include "dpopt/accumulation/running_sum.hpp"
+#include "dpopt/clipping/adaptive.hpp"
 #include "dpopt/clipping/automatic.hpp"
 #include "dpopt/clipping/drop_above.hpp"
 #include "dpopt/clipping/flat.hpp"
+#include "dpopt/clipping/norm_quantiles.hpp"
 #include "dpopt/clipping/per_group.hpp"
 #include "dpopt/clipping/per_layer.hpp"
 #include "dpopt/clipping/psac.hpp"
+#include "dpopt/clipping/scheduled.hpp"
 #include "dpopt/clipping/unit_norm.hpp"
 #include "dpopt/dp_optimizer/contributions.hpp"
 #include "dpopt/gradients/bias.hpp"
@@ -32,6 +35,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <concepts>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -40,6 +44,7 @@
 #include <random>
 #include <span>
 #include <string>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -153,6 +158,8 @@ const std::array kinds{"materialized float",
                        "tied embedding",
                        "strided linear",
                        "depthwise"};
+const std::array kinds_of_one_position{"convolution of one", "bias of one", "normalization of one", "sequence of one",
+                                       "depthwise of one"};
 
 // One parameter's samples in one microbatch. Owns what the source views, and what the numbers it holds mean.
 struct holding {
@@ -272,10 +279,14 @@ struct holding {
       for (std::size_t k = 0; k < n; ++k) {
         const std::size_t at = i * n + k;
         const real product = outer(i, k);
-        row.push_back(kind == "materialized double" ? static_cast<real>(wide[at])
-                      : kind == "bfloat16"          ? static_cast<real>(brain[at])
-                      : kind == "float16"           ? static_cast<real>(half[at])
-                      : kind == "random by sample"  ? static_cast<real>(g[k])
+        const real alternating = at % 2 == 0 ? 2 : -1; // scale_of_positions, where there is one
+        row.push_back(kind == "materialized double"                               ? static_cast<real>(wide[at])
+                      : kind == "convolution of one" || kind == "sequence of one" ? product
+                      : kind == "normalization of one" ? static_cast<real>(narrow[at]) * alternating
+                      : kind == "depthwise of one"     ? static_cast<real>(wide[at]) * alternating
+                      : kind == "bfloat16"             ? static_cast<real>(brain[at])
+                      : kind == "float16"              ? static_cast<real>(half[at])
+                      : kind == "random by sample"     ? static_cast<real>(g[k])
                       : kind == "linear weight" || kind == "units of linear" || kind == "strided linear" ? product
                       : kind == "convolution" || kind == "sequence"    ? 0.875L * product
                       : kind == "bias"                                 ? 0.5L * static_cast<real>(narrow[at])
@@ -312,12 +323,33 @@ struct holding {
     if (kind == "embedding")
       return deferred_source<A>(
           embedding<float>(tokens.data(), looked_up.data(), batch, of.outputs + 2, of.outputs, of.inputs, -1));
+    const auto dense = [this](std::int32_t positions) {
+      return convolution_geometry{.input_channels = static_cast<std::int32_t>(of.inputs),
+                                  .output_channels = static_cast<std::int32_t>(of.outputs),
+                                  .input_size = {positions},
+                                  .kernel_size = {1}};
+    };
+    const auto depthwise = [this](std::int32_t positions) {
+      const auto channels = static_cast<std::int32_t>(size());
+      return convolution_geometry{.input_channels = channels,
+                                  .output_channels = channels,
+                                  .input_size = {positions},
+                                  .kernel_size = {1},
+                                  .groups = channels};
+    };
     if (kind == "convolution" && of.inputs > 0)
-      return deferred_source<A>(convolution_weight<double>(inputs_of_two.data(), gradients_of_two.data(), batch,
-                                                           {.input_channels = static_cast<std::int32_t>(of.inputs),
-                                                            .output_channels = static_cast<std::int32_t>(of.outputs),
-                                                            .input_size = {2},
-                                                            .kernel_size = {1}}));
+      return deferred_source<A>(
+          convolution_weight<double>(inputs_of_two.data(), gradients_of_two.data(), batch, dense(2)));
+    if (kind == "convolution of one" && of.inputs > 0)
+      return deferred_source<A>(convolution_weight<double>(wide_a.data(), wide_e.data(), batch, dense(1)));
+    const auto layout_of_one = channel_layout::channels_first(batch, size(), 1);
+    if (kind == "bias of one") return deferred_source<A>(bias(narrow.data(), layout_of_one));
+    if (kind == "normalization of one")
+      return deferred_source<A>(normalization_weight(scale_of_positions.data(), narrow.data(), layout_of_one));
+    if (kind == "sequence of one")
+      return deferred_source<A>(linear_sequence<double>{wide_a.data(), wide_e.data(), batch, 1, of.inputs, of.outputs});
+    if (kind == "depthwise of one" && size() > 0)
+      return deferred_source<A>(convolution_weight<double>(wide_scales.data(), wide.data(), batch, depthwise(1)));
     if (kind == "sequence")
       return deferred_source<A>(
           linear_sequence<double>{sequence_inputs.data(), sequence_gradients.data(), batch, 2, of.inputs, of.outputs});
@@ -325,15 +357,9 @@ struct holding {
       return deferred_source<A>(tied_embedding<double>{tokens.data(), wide_looked_up.data(), wide_a.data(),
                                                        wide_e.data(), batch, of.outputs + 2, 1, of.outputs, of.inputs,
                                                        -1});
-    if (kind == "depthwise" && size() > 0) {
-      const auto channels = static_cast<std::int32_t>(size());
-      return deferred_source<A>(convolution_weight<double>(wide_scales.data(), wide_positions.data(), batch,
-                                                           {.input_channels = channels,
-                                                            .output_channels = channels,
-                                                            .input_size = {2},
-                                                            .kernel_size = {1},
-                                                            .groups = channels}));
-    }
+    if (kind == "depthwise" && size() > 0)
+      return deferred_source<A>(
+          convolution_weight<double>(wide_scales.data(), wide_positions.data(), batch, depthwise(2)));
     if (kind == "strided linear") {
       const isize width = of.inputs + 2, height = of.outputs + 1, last = std::max<isize>(0, batch - 1);
       return deferred_source<A>(linear_weight<float>{apart_a.data() + last * width, apart_e.data() + last * height,
@@ -400,13 +426,17 @@ std::vector<strategy> strategies() {
 
 // ---- the oracle and the comparison ----------------------------------------------------------------------------------
 
+constexpr std::uint64_t released_steps = 2; // as clippers on a schedule are told
+
 using data = std::vector<std::array<holding, count>>; // by microbatch
 
 bool is_absent(const edge& row, isize p) { return std::ranges::find(row.absent, p) != row.absent.end(); }
 
-// By its definition; magnitudes[k] is the sum of what was added in magnitude, to which roundings are relative.
-void expected_sum(const edge& row, const data& held, const strategy& how, std::vector<real>& sums,
-                  std::vector<real>& magnitudes) {
+// By its definition; magnitudes[k] is the sum of what was added in magnitude, to which roundings are relative. Calls
+// seen(group, norm) for whatever a clipper that learns counts.
+void expected_sum(
+    const edge& row, const data& held, const strategy& how, std::vector<real>& sums, std::vector<real>& magnitudes,
+    const std::function<void(isize group, real norm)>& seen = [](isize, real) {}) {
   isize first_sample = 0;
   for (const auto& part : held) {
     for (isize i = 0; i < part[0].batch; ++i) {
@@ -418,6 +448,10 @@ void expected_sum(const edge& row, const data& held, const strategy& how, std::v
         if (!is_absent(row, p))
           for (const real g : part[static_cast<std::size_t>(p)].rows[static_cast<std::size_t>(i)])
             squares[static_cast<std::size_t>(how.group[static_cast<std::size_t>(p)])] += g * g;
+      for (isize g = 0; g <= how.group.back(); ++g) {
+        const real norm = std::sqrt(squares[static_cast<std::size_t>(g)]) * std::abs(static_cast<real>(w));
+        if (std::isfinite(norm)) seen(g, norm);
+      }
       isize at = 0;
       for (isize p = 0; p < count; ++p) {
         const isize g = how.group[static_cast<std::size_t>(p)];
@@ -436,11 +470,13 @@ void expected_sum(const edge& row, const data& held, const strategy& how, std::v
   }
 }
 
-// Empty when the accumulator holds the oracle's sums, else the first difference. Norms are upper bounds, too large by
-// as much as 600 roundings, hence the tolerance; on the grid each number is off by less than a unit a sample.
-template <class A>
-std::string difference(const edge& row, data& held, const std::string& kind, const strategy& how,
-                       const std::vector<real>& sums, const std::vector<real>& magnitudes, double tolerance) {
+// Empty when the accumulator holds the oracle's sums, and the clipper's counts are `counted`, else the first
+// difference. Norms are upper bounds, too large by as much as 600 roundings, hence the tolerance; on the grid each
+// number is off by less than a unit a sample.
+template <class A, class C>
+std::string difference_of(const edge& row, data& held, const std::string& kind, const C& clipper,
+                          const std::vector<real>& sums, const std::vector<real>& magnitudes, double tolerance,
+                          const std::vector<double>& counted) {
   isize total = 0;
   std::vector<isize> offsets;
   const std::vector<parameter_info> parameters = infos();
@@ -448,8 +484,9 @@ std::string difference(const edge& row, data& held, const std::string& kind, con
     offsets.push_back(total);
     total += p.size;
   }
-  contributions<any_clipper, A> ours(how.make(), A{});
+  contributions<C, A> ours(clipper, A{});
   ours.bind(parameters, offsets);
+  if constexpr (FollowsSteps<C>) ours.clipper().start_step(released_steps);
   isize first_sample = 0;
   const auto ignore = [](isize) {};
   for (auto& part : held) {
@@ -465,39 +502,93 @@ std::string difference(const edge& row, data& held, const std::string& kind, con
     const real got = static_cast<real>(ours.sum().data()[k]) * static_cast<real>(ours.sum().unit());
     const real allowed = tolerance * magnitudes[at] + (ours.sum().unit() < 1 ? 8 * ours.sum().unit() : 1e-44);
     if (!(std::abs(got - sums[at]) <= allowed))
-      return message(kind, ", ", how.name, ", ", ours.sum().describe(), ": element ", k, " is ",
-                     static_cast<double>(got), ", not ", static_cast<double>(sums[at]));
+      return message(": element ", k, " is ", static_cast<double>(got), ", not ", static_cast<double>(sums[at]), "\n");
   }
+  if (!std::ranges::equal(ours.side(), counted)) return ": the counts differ\n";
   return {};
+}
+
+template <class... Accumulators, class C>
+void check_edge(const edge& row, data& held, const std::string& kind, const std::string& name, const C& clipper,
+                const std::vector<real>& sums, const std::vector<real>& magnitudes,
+                const std::vector<double>& counted = {}) {
+  std::string all;
+  const auto check = [&](const auto& a) {
+    using A = std::remove_cvref_t<decltype(a)>;
+    const double tolerance = std::same_as<typename A::value_type, float> ? 2e-6 : 1e-12;
+    const std::string text = difference_of<A>(row, held, kind, clipper, sums, magnitudes, tolerance, counted);
+    if (!text.empty()) all += message(kind, ", ", name, ", ", a.describe(), text);
+  };
+  (check(Accumulators{}), ...);
+  INFO(row.name);
+  if (!all.empty()) CHECK(all == "");
+}
+
+/// Each row's microbatches, as `kind` holds them.
+data held_as(const std::string& kind, const edge& row) {
+  data held(row.microbatches.size());
+  isize first_sample = 0;
+  for (std::size_t m = 0; m < held.size(); ++m) {
+    for (isize p = 0; p < count; ++p)
+      held[m][static_cast<std::size_t>(p)].fill(kind, row, p, first_sample, row.microbatches[m]);
+    first_sample += row.microbatches[m];
+  }
+  return held;
 }
 
 } // namespace
 
 TEST_CASE("edges: every edge case, source, clipper and accumulator gives the sum of the definition") {
   const std::vector<strategy> clippers = strategies();
+  const auto check = [](const edge& row, const std::string& kind, std::span<const strategy> hows) {
+    data held = held_as(kind, row);
+    for (const strategy& how : hows) {
+      std::vector<real> sums(static_cast<std::size_t>(612), 0), magnitudes = sums;
+      expected_sum(row, held, how, sums, magnitudes);
+      check_edge<running_sum<float>, running_sum<double>, compensated_sum<float>, compensated_sum<double>,
+                 integer_grid>(row, held, kind, how.name, how.make(), sums, magnitudes);
+    }
+  };
+  for (const edge& row : table()) {
+    for (const char* const kind : kinds) check(row, kind, clippers);
+    for (const char* const kind : kinds_of_one_position) check(row, kind, std::span(clippers).first(2));
+  }
+  SUCCEED("the table is through");
+}
+
+TEST_CASE("edges: clippers that learn or follow a schedule give the sum and the counts of the definition") {
+  const auto usual = [](real bound, real norm) { return std::min(1.0L, bound / (norm + 1e-6L)); };
+  const std::array<double, 2> bounds{0.9, 0.4};
+  const std::array<double, 3> edges{0.03, 0.7, 50};
+  const norm_quantiles learning{
+      adaptive{per_group{{"a", {"a.*"}, bounds[0]}, {"b", {"b.*"}, bounds[1]}},
+               {.count_noise_std = 9, .expected_batch_size = 7, .greatest_bound = 4}},
+      {.edges = {edges.begin(), edges.end()}, .count_noise_std = 9}}; // alike: a unit adds 1 to its cell
+  const strategy by_groups{"norm quantiles of adaptive", {}, {0, 0, 1, 1, 1}, [&](real n, isize g) {
+                             return usual(static_cast<real>(bounds[static_cast<std::size_t>(g)]), n);
+                           }};
+  const scheduled halved{per_layer{0.8}, exponential_decay{0.5}};
+  const strategy by_layers{"scheduled", {}, {0, 1, 2, 3, 4}, [&](real n, isize) {
+                             return usual(0.8L / static_cast<real>(1 << released_steps), n);
+                           }};
   for (const edge& row : table())
-    for (const std::string kind : kinds) {
-      data held(row.microbatches.size());
-      isize first_sample = 0;
-      for (std::size_t m = 0; m < held.size(); ++m) {
-        for (isize p = 0; p < count; ++p)
-          held[m][static_cast<std::size_t>(p)].fill(kind, row, p, first_sample, row.microbatches[m]);
-        first_sample += row.microbatches[m];
-      }
-      for (const strategy& how : clippers) {
-        std::vector<real> sums(static_cast<std::size_t>(612), 0), magnitudes = sums;
-        expected_sum(row, held, how, sums, magnitudes);
-        std::string all;
-        for (const std::string& text :
-             {difference<running_sum<float>>(row, held, kind, how, sums, magnitudes, 2e-6),
-              difference<running_sum<double>>(row, held, kind, how, sums, magnitudes, 1e-12),
-              difference<compensated_sum<float>>(row, held, kind, how, sums, magnitudes, 2e-6),
-              difference<compensated_sum<double>>(row, held, kind, how, sums, magnitudes, 1e-12),
-              difference<integer_grid>(row, held, kind, how, sums, magnitudes, 1e-12)})
-          if (!text.empty()) all += text + "\n";
-        INFO(row.name);
-        if (!all.empty()) CHECK(all == "");
-      }
+    for (const char* const kind : {"materialized double", "linear weight", "embedding"}) {
+      data held = held_as(kind, row);
+      std::vector<real> sums(static_cast<std::size_t>(612), 0), magnitudes = sums;
+      std::vector<double> counted(2 + 2 * (edges.size() + 1)); // a bit a group, then a histogram a group
+      expected_sum(row, held, by_groups, sums, magnitudes, [&](isize group, real norm) {
+        const auto g = static_cast<std::size_t>(group);
+        counted[g] += norm <= static_cast<real>(bounds[g]) ? 0.5 : -0.5;
+        std::size_t cell = 0;
+        while (cell < edges.size() && norm > static_cast<real>(edges[cell])) ++cell;
+        ++counted[2 + g * (edges.size() + 1) + cell];
+      });
+      check_edge<running_sum<double>, integer_grid>(row, held, kind, by_groups.name, learning, sums, magnitudes,
+                                                    counted);
+      std::ranges::fill(sums, 0);
+      std::ranges::fill(magnitudes, 0);
+      expected_sum(row, held, by_layers, sums, magnitudes);
+      check_edge<running_sum<double>, integer_grid>(row, held, kind, by_layers.name, halved, sums, magnitudes);
     }
   SUCCEED("the table is through");
 }
