@@ -12,7 +12,7 @@
 ///
 /// Registers sm_80 | sm_90 in float, of rows and of layers, and the share of a multiprocessor's threads that they
 /// leave: norms 40 | 40 and 48 | 52 (75 and 50 %), up to 512 threads and 0.6 KiB of shared memory; sums 40 | 38 and 46
-/// | 42 (78 and 66 %), 64 threads and 1 or 2 KiB; sums on the grid 32 | 32 and 38 | 38 (100 and 75 %), 256 threads,
+/// | 42 (75 and 62 %), 64 threads and 1 or 2 KiB; sums on the grid 32 | 32 and 38 | 38 (100 and 75 %), 256 threads,
 /// none.
 #pragma once
 

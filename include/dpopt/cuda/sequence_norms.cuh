@@ -8,9 +8,9 @@
 /// Launched by cuda::linear_sequence. With T positions of d inputs and p outputs, a sample costs T^2 (d + p) operations
 /// in double by Gram matrices or 2 T d p by the gradient, and two reads of shared memory for each pair of them, which
 /// are the limit: 32 numbers a cycle and multiprocessor. For T = 128, d = p = 512 and 64 samples: 0.13 ms on an H200
-/// (132 at 2.0 GHz), 0.22 ms on an A100 (108 at 1.4 GHz); memory, 67 MB once and the rest from cache, would take 14 and
-/// 34 us. A sample is one block: fewer than about 400 leave multiprocessors waiting. 256 threads; registers sm_80 |
-/// sm_90 80 | 64 in float (37 | 50 %), 100 | 84 in double (25 | 25 %); 4.6 KiB of shared memory.
+/// (132 at 2.0 GHz), 0.22 ms on an A100 (108 at 1.4 GHz); memory, 34 MB of floats once and the rest from cache, would
+/// take 7 and 17 us. A sample is one block: fewer than about 400 leave multiprocessors waiting. 256 threads; registers
+/// sm_80 | sm_90 80 | 64 in float (37 | 50 %), 100 | 84 in double (25 | 25 %); 4.6 KiB of shared memory.
 #pragma once
 
 #include "dpopt/cuda/dialect.cuh"

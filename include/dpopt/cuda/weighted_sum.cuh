@@ -8,7 +8,7 @@
 /// kept sample is read once, `out` is read and written once; 2 operations a number, so memory is the limit. Roofline of
 /// a million numbers, H200 (4.8 TB/s) | A100 (2.0 TB/s): float 0.83 | 2.0 us, double 1.7 | 4.0 us. A parameter of fewer
 /// than about 100000 numbers does not fill the device: its time is that of `batch` reads one after the other. 64 or 256
-/// threads; registers sm_80 | sm_90 48 | 40 in float (66 | 75 %), 32 | 46 in double (100 | 66 %); 1 or 2 KiB of shared
+/// threads; registers sm_80 | sm_90 48 | 40 in float (62 | 75 %), 32 | 46 in double (100 | 62 %); 1 or 2 KiB of shared
 /// memory.
 #pragma once
 
