@@ -42,11 +42,25 @@ public:
   }
   void after_step() const {}
 
-private:
+protected:
   std::vector<dpopt::parameter_view<float>> parameters_;
+};
+
+/// The same with no floating point between the clipped gradients and the release.
+class hardened_host : public host {
+public:
+  using host::host;
+
+  /// COLLECTIVE. @throw dpopt::error, alike on all ranks.
+  [[nodiscard]] auto optimizer(const privacy& p) const {
+    return dpopt::dp_optimizer(parameters_, dpopt::dp_options{}, dpopt::per_layer{p.bounds}, dpopt::integer_grid{},
+                               dpopt::hardened_gaussian{p.noise_multiplier},
+                               dpopt::expected_batch{p.expected_batch_size},
+                               dpopt::adam{.learning_rate = p.learning_rate}, dpopt::mpi(MPI_COMM_WORLD));
+  }
 };
 
 } // namespace
 } // namespace digits
 
-int main(int argc, char** argv) { return digits::run<digits::host>("digits", argc, argv); }
+int main(int argc, char** argv) { return digits::run<digits::host, digits::hardened_host>("digits", argc, argv); }

@@ -50,9 +50,24 @@ void describe(CLI::App& app, options& o) {
                               "[absent: a secret one from the operating system]")
                    ->check(number(0, true, 18446744073709551615.0, "a whole number from 0 to 2^64 - 1"))
                    ->group(privacy);
-  app.add_flag("--secure-mode", o.secure_mode, "noise and sampling from a cipher keyed by the operating system")
+  auto* noise = app.add_option("--noise", o.noise,
+                               "counter; secure: noise and sampling from a cipher keyed by the operating system; "
+                               "hardened: exact discrete noise of that cipher, on a grid of integers")
+                    ->check(CLI::IsMember({"counter", "secure", "hardened"}))
+                    ->capture_default_str()
+                    ->excludes(none)
+                    ->group(privacy);
+  app.add_flag_callback(
+         "--secure-mode", [&o] { o.noise = "secure"; }, "the same as --noise secure")
       ->excludes(seed)
+      ->excludes(noise)
       ->group(privacy);
+  app.callback([&o] {
+    if (o.seed && o.secure_mode())
+      throw CLI::ValidationError("--seed", "--noise " + o.noise +
+                                               " draws a key of its own; leave --seed out, or take "
+                                               "--noise counter");
+  });
   app.add_flag("--show-private", o.show_private,
                "also log training loss, clip fraction and batch size, as private_*: no epsilon covers them")
       ->group(privacy);

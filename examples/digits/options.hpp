@@ -23,8 +23,8 @@ struct options {
   double target_epsilon = 8;
   double delta = 1e-4;
   bool no_privacy = false;
-  bool secure_mode = false;
-  std::optional<std::uint64_t> seed; ///< of noise and sampling; absent: secret
+  std::string noise = "counter";     ///< counter, secure or hardened
+  std::optional<std::uint64_t> seed; ///< of noise and sampling; absent: secret. Of counter noise alone
 
   int epochs = 50;
   double rate = 0.25; ///< probability of each image to be in a step
@@ -34,6 +34,10 @@ struct options {
   std::uint64_t init_seed = 1;
   bool materialized = false;
 
+  /// Noise and sampling from a cipher.
+  [[nodiscard]] bool secure_mode() const noexcept { return noise != "counter"; }
+  /// Exact discrete noise on the integer grid.
+  [[nodiscard]] bool hardened() const noexcept { return noise == "hardened"; }
   /// A pass over the data in expectation.
   [[nodiscard]] int steps_per_epoch() const noexcept;
   [[nodiscard]] int steps() const noexcept { return epochs * steps_per_epoch(); }

@@ -64,7 +64,8 @@ ordered_json settings(const options& o, const run_facts& f) {
           {"hidden", o.hidden},
           {"init_seed", o.init_seed},
           {"materialized", o.materialized},
-          {"secure_mode", o.secure_mode},
+          {"noise", o.noise},
+          {"secure_mode", o.secure_mode()},
           {"train_images", f.train_images},
           {"held_out_images", f.held_out_images},
           {"parameters", f.parameters},
@@ -147,6 +148,7 @@ void report::print_table(double seconds, const std::string& plot_problem) const 
   if (!options_.no_privacy) {
     rows.emplace_back("delta", text("%g", options_.delta));
     rows.emplace_back("noise multiplier", text("%.4f", facts_.noise_multiplier));
+    rows.emplace_back("noise", options_.noise);
     rows.emplace_back("bound of each layer", bounds);
   }
   rows.emplace_back("steps", std::to_string(options_.steps()) + " (" + std::to_string(options_.epochs) +

@@ -3,7 +3,7 @@
 /// @file
 /// Private training on real data over MPI: Poisson batches over the ranks, per-layer clipping as backward runs, noise
 /// once a step, Adam, and an accountant that knows what it all cost. Where the sums, the noise and the update are
-/// computed is a Place: the host's is in main.cpp, a device's in ../digits_cuda.
+/// computed is a Place: the host's are in main.cpp, a device's in ../digits_cuda.
 #pragma once
 
 #include "data.hpp"
@@ -62,10 +62,12 @@ struct private_sums {
 
 inline double noise_multiplier(const options& o) {
   if (o.no_privacy) return 0;
-  return dpopt::find_noise_multiplier({.epsilon = o.target_epsilon,
-                                       .delta = o.delta,
-                                       .sampling_rate = o.rate,
-                                       .steps = static_cast<std::uint64_t>(o.steps())});
+  return dpopt::find_noise_multiplier(
+      {.epsilon = o.target_epsilon,
+       .delta = o.delta,
+       .sampling_rate = o.rate,
+       .steps = static_cast<std::uint64_t>(o.steps()),
+       .kind = o.hardened() ? dpopt::noise_kind::discrete_gaussian : dpopt::noise_kind::gaussian});
 }
 
 inline dpopt::clip_bounds bounds(const options& o) {
@@ -89,7 +91,7 @@ void train(const options& o, dpopt::mpi& world) {
   // Each rank draws from its own share of the images; together they draw the same ones whatever the number of ranks.
   dpopt::seed_bits bits;
   bits.generator_seed = o.seed;
-  bits.secure_mode = o.secure_mode;
+  bits.secure_mode = o.secure_mode();
   dpopt::poisson_sampler sampler(world, data.train.count(), o.rate, bits);
 
   mlp net({pixels_per_image, o.hidden, classes}, o.init_seed);
@@ -102,7 +104,7 @@ void train(const options& o, dpopt::mpi& world) {
                                            .expected_batch_size = sampler.expected_batch_size(),
                                            .learning_rate = o.learning_rate,
                                            .seed = o.seed,
-                                           .secure_mode = o.secure_mode});
+                                           .secure_mode = o.secure_mode()});
 
   std::optional<report> out; // one rank speaks
   problem.record([&] {
@@ -155,8 +157,8 @@ void train(const options& o, dpopt::mpi& world) {
   if (out) out->finish();
 }
 
-/// main() of a program named `name`.
-template <class Place>
+/// main() of a program named `name`. @tparam Hardened the Place of --noise hardened.
+template <class Place, class Hardened = Place>
 int run(std::string_view name, int argc, char** argv) {
   dpopt::mpi_environment environment(argc, argv);
   try {
@@ -164,7 +166,8 @@ int run(std::string_view name, int argc, char** argv) {
     options chosen;
     if (const auto exit_code = read_options(argc, argv, world.rank() == 0, chosen)) return *exit_code;
     try {
-      train<Place>(chosen, world);
+      if (chosen.hardened()) train<Hardened>(chosen, world);
+      else train<Place>(chosen, world);
       return 0;
     } catch (const dpopt::rank_error& e) { // the same on every rank
       if (world.rank() == 0) std::cerr << name << ": " << e.what() << std::endl;
