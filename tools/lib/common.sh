@@ -64,5 +64,5 @@ wish_packages() {
   done
 }
 
-# Two jobs fit the machines that this project is tested on; DPOPT_JOBS asks for more.
+# Two jobs fit small machines; DPOPT_JOBS asks for more.
 jobs=${DPOPT_JOBS:-2}
