@@ -187,6 +187,18 @@ class Readme(TreeTest):
         text = (self.root / "README.md").read_text(encoding="utf-8")
         self.assertIn("```cpp\n#include <cstdio>\n\nint main() {}\n```\n```cpp\nelse\n```\n", text)
 
+    def test_the_source_in_the_documentation_is_the_tested_one(self):
+        self.write("examples/first_program.cpp", "int main() {}\n")
+        self.write("README.md", "```cpp\nint main() {}\n```\n")
+        source = "struct elementwise_weight {\n  int x;\n};\nstatic_assert(true);\n"
+        self.write("tests/gradients/documented_source_test.cpp", f"// x\n{source}int y;\n")
+        self.write("docs/gradients.md", "```cpp\nint z;\n```\n```cpp\nstruct elementwise_weight {};\n```\n")
+        self.assert_fails(run("check_readme", "--root", self.root), "elementwise_weight is not tests/gradients/")
+        self.assert_passes(run("check_readme", "--root", self.root, "--write"))
+        self.assert_passes(run("check_readme", "--root", self.root), "docs/gradients.md shows")
+        text = (self.root / "docs" / "gradients.md").read_text(encoding="utf-8")
+        self.assertEqual(text, f"```cpp\nint z;\n```\n```cpp\n{source}```\n")
+
 
 class Docs(TreeTest):
     """A tree whose documentation speaks of x, which doc_names.hpp declares, and of one_more, which is the library's."""
