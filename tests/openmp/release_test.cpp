@@ -1,6 +1,8 @@
 // SPDX-FileCopyrightText: The dpopt authors
 // SPDX-License-Identifier: Apache-2.0
 // Compiled with OpenMP, which the other programs are not.
+#include "dpopt/accumulation/integer_grid.hpp"
+#include "dpopt/accumulation/running_sum.hpp"
 #include "dpopt/clipping/flat.hpp"
 #include "dpopt/core/parallel.hpp"
 #include "dpopt/dp_optimizer/dp_optimizer.hpp"
@@ -11,6 +13,7 @@
 #include "dpopt/optimizers/adam.hpp"
 
 #include "support/catch.hpp"
+#include "support/random_numbers.hpp"
 
 #include <algorithm>
 #include <omp.h>
@@ -56,7 +59,10 @@ TEST_CASE("a release has the same bits for 1 to 4 threads, and all of them work"
 static_assert(dpopt::ThreadedNoise<dpopt::counter_gaussian, float>);
 static_assert(!dpopt::ThreadedNoise<dpopt::sequential_gaussian<std::mt19937_64>, float>); // one number after another
 
-TEST_CASE("whole steps end at the same values for 1 and 3 threads") {
+TEMPLATE_TEST_CASE("whole steps end at the same values for 1 and 3 threads", "", dpopt::running_sum<float>,
+                   dpopt::integer_grid) {
+  constexpr isize samples = 3;
+  const std::vector<float> gradients = dpopt::test::random_numbers<float>(samples * size, 4);
   std::vector<std::vector<float>> values;
   values.reserve(2);
   for (const int threads : {1, 3}) {
@@ -64,10 +70,11 @@ TEST_CASE("whole steps end at the same values for 1 and 3 threads") {
     std::vector<float>& w = values.emplace_back(static_cast<std::size_t>(size), 1.0F);
     const std::vector<dpopt::parameter_view<float>> views{{"w", w}};
     dpopt::dp_optimizer opt(views, dpopt::dp_options{}, dpopt::flat{1.0}, dpopt::adam{},
-                            dpopt::counter_gaussian{.noise_multiplier = 1.0, .seed = 9}, dpopt::expected_batch{4.0});
+                            dpopt::counter_gaussian{.noise_multiplier = 1.0, .seed = 9}, dpopt::expected_batch{4.0},
+                            TestType{});
     for (int step = 0; step < 2; ++step) {
-      opt.begin({.samples = 0});
-      opt.gradient_ready(0, dpopt::materialized(static_cast<const float*>(nullptr), 0, size));
+      opt.begin({.samples = samples});
+      opt.gradient_ready(0, dpopt::materialized(gradients.data(), samples, size));
       opt.step();
     }
   }
