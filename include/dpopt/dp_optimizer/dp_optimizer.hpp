@@ -334,7 +334,8 @@ public:
   }
   /// Bytes of scratch memory that the steps so far needed, on this rank. They follow from layers and types, not from
   /// batch sizes, which cost 16 bytes a sample beside it, and 8 more for each group of several parameters. PRIVATE all
-  /// the same, as counts are: a gradient that cancels, vanishes or is not finite may need a second way with more memory.
+  /// the same, as counts are: a gradient that cancels, vanishes or is not finite may need a second way with more
+  /// memory.
   [[nodiscard]] isize workspace_bytes() const noexcept { return contributions_.scratch().bytes(); }
   /// PRIVATE: counts of samples on this rank in the last step. Not covered by any epsilon.
   [[nodiscard]] const private_counts& private_sample_counts() const noexcept { return last_counts_; }
