@@ -52,6 +52,9 @@ enum class resumed {
 
 /// The only friend of the two dp_optimizers; use save() and resume().
 struct checkpoint_access {
+  template <class Opt>
+  static constexpr bool on_device = requires { typename Opt::device_type; };
+
   /// Values and state where they are.
   template <class Opt>
   struct image_on_host {
@@ -66,13 +69,13 @@ struct checkpoint_access {
   };
   template <class Opt>
   static auto image_of(Opt& opt) {
-    if constexpr (requires { typename Opt::device_type; }) return opt.image();
+    if constexpr (on_device<Opt>) return opt.image();
     else return image_on_host<Opt>{opt};
   }
   /// The host's communicator.
   template <class Opt>
   static auto& ranks_of(Opt& opt) {
-    if constexpr (requires { typename Opt::device_type; }) return opt.communicator_.host();
+    if constexpr (on_device<Opt>) return opt.communicator_.host();
     else return opt.communicator_;
   }
 
@@ -318,7 +321,7 @@ struct checkpoint_access {
     try {
       trouble.raise_together(ranks);
     } catch (...) { // values are neither the old ones nor the record's, and nothing was charged for them
-      if constexpr (requires { typename Opt::device_type; }) opt.broken_ = true;
+      if constexpr (on_device<Opt>) opt.broken_ = true;
       throw;
     }
     if constexpr (RestorableClipper<typename Opt::clipper_type>)

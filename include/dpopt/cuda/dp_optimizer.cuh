@@ -466,13 +466,8 @@ private:
       throw;
     }
     if (control_.side().back() > 0) give_up_ranks(); // before anything more goes to streams that may wait for ever
-    const bool alike = control_.all_alike(ranks());
-    if (!control_.any_failed() && alike) return;
-    if (!charged && control_.agreed_rate() > 0) { // as the core: ranks never know less than the others of what it cost
-      failure second;
-      second.record([&] { charge(control_.agreed_rate()); });
-    }
-    if (!control_.any_failed()) failure_.record([&] { throw state_error(mine.difference()); });
+    const auto pay = [&](double rate) { charge(rate); };
+    if (ranks_agree(control_, ranks(), mine, charged, pay, failure_)) return;
     ++steps_;
     abandon_sums();
     failure_.raise_together(host());

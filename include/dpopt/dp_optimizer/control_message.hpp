@@ -4,6 +4,7 @@
 /// The one short message of doubles a step: did a rank fail, and did all ranks declare the same step?
 #pragma once
 
+#include "dpopt/communication/failure.hpp"
 #include "dpopt/core/error.hpp"
 #include "dpopt/core/types.hpp"
 #include "dpopt/parameters/fingerprint.hpp"
@@ -90,5 +91,20 @@ private:
   static constexpr isize own = 5;
   std::vector<double> numbers_;
 };
+
+/// After the sum: whether no rank failed and all declared the same. If not, a rank that has not charged the step does:
+/// somewhere noise may be out, and ranks never know less than the others of what it cost; and `problem` holds an error.
+/// @param charge called with the rate that the other ranks declared.
+template <class Charge>
+[[nodiscard]] bool ranks_agree(const control_message& control, int ranks, const step_declaration& mine, bool charged,
+                               const Charge& charge, failure& problem) {
+  if (!control.any_failed() && control.all_alike(ranks)) return true;
+  if (!charged && control.agreed_rate() > 0) {
+    failure second; // of which nobody hears: the step's own comes first
+    second.record([&] { charge(control.agreed_rate()); });
+  }
+  if (!control.any_failed()) problem.record([&] { throw state_error(mine.difference()); });
+  return false;
+}
 
 } // namespace dpopt

@@ -573,13 +573,8 @@ private:
     const bool failed = static_cast<bool>(failure_);
     control_.declare(failed, failed ? 0.0 : mine.digest(), state_.empty() ? 0.0 : state_.sampling_rate());
     reduction_.exchange(communicator_, control_.data(), control_.size());
-    const bool alike = control_.all_alike(communicator_.size());
-    if (!control_.any_failed() && alike) return;
-    if (!charged && control_.agreed_rate() > 0) { // somewhere noise may be out: all ranks pay
-      failure second;                             // of which nobody hears: the step's own comes first
-      second.record([&] { charge(control_.agreed_rate()); });
-    }
-    if (!control_.any_failed()) failure_.record([&] { throw state_error(mine.difference()); });
+    const auto pay = [&](double rate) { charge(rate); };
+    if (ranks_agree(control_, communicator_.size(), mine, charged, pay, failure_)) return;
     ++steps_; // noise placed before the reduction has been seen by other ranks
     abandon_sums();
     failure_.raise_together(communicator_);
