@@ -10,7 +10,10 @@
 #include <sys/mman.h>
 
 #include <algorithm>
+#include <array>
+#include <cstdlib>
 #include <cstring>
+#include <memory>
 #include <numeric>
 #include <tuple>
 #include <type_traits>
@@ -108,24 +111,49 @@ DPOPT_SIMT_UNSEEN inline void unmap_stacks(char* p, unsigned n) {
   if (p != nullptr) munmap(p, stack_bytes * n);
 }
 
-/// Shared memory is NaN, or -1, until it is written: what an earlier block left is never seen. Under ThreadSanitizer
-/// each block has its own memory and edges, or it would be ordered with the one before.
+/// Sets all bits of memory in whole gaps. Word by word: memset is seen by ThreadSanitizer, as a write by who calls it.
+DPOPT_SIMT_UNSEEN inline void fill_shared(char* p, std::size_t bytes) {
+  for (std::size_t i = 0; i < bytes; i += sizeof(std::uint64_t))
+    *reinterpret_cast<volatile std::uint64_t*>(p + i) = ~std::uint64_t{0};
+}
+
+/// What a block has of its own.
+struct kept_block {
+  std::unique_ptr<char, void (*)(void*)> arena{nullptr, std::free};
+  std::size_t bytes = 0;
+  std::array<std::uint64_t, edge_count> edges{};
+};
+inline std::vector<std::unique_ptr<kept_block>> kept_blocks;
+
+/// Launches are ordered and use the same blocks again, which are costly to make. Under ThreadSanitizer each block of a
+/// launch has memory and edges of its own, or it would be ordered with the one before.
+DPOPT_SIMT_UNSEEN inline kept_block& take_block() {
+  std::size_t& at = running->blocks_used;
+  if (sanitizer::sees_threads || at == 0) ++at;
+  if (at > kept_blocks.size()) kept_blocks.push_back(std::make_unique<kept_block>());
+  kept_block& own = *kept_blocks[at - 1];
+  if (own.bytes < arena_bytes()) {
+    own.bytes = arena_bytes();
+    own.arena.reset(static_cast<char*>(std::aligned_alloc(gap, (own.bytes + gap - 1) / gap * gap)));
+    if (own.arena == nullptr) throw error("no memory for the shared arrays of a block");
+  }
+  return own;
+}
+
+/// Shared memory is NaN, or -1, until it is written (shared_at()): what an earlier block left is never seen.
 DPOPT_SIMT_UNSEEN inline void prepare_memory() {
   grid_state& g = *running;
   if (!sanitizer::sees_threads) {
     if (g.stacks == nullptr) g.stacks = map_stacks(g.threads);
     sanitizer::allow(g.stacks, stack_bytes * g.threads); // what functions left that never returned
   }
-  if (g.arena == nullptr || sanitizer::sees_threads) {
-    g.arena = static_cast<char*>(std::aligned_alloc(gap, (arena_bytes() + gap - 1) / gap * gap));
-    g.edges = new std::uint64_t[edge_count];
-    g.arenas.push_back(g.arena);
-    g.all_edges.push_back(g.edges);
-  }
+  kept_block& own = take_block();
+  g.arena = own.arena.get();
+  g.edges = own.edges.data();
   g.shared_arrays = 0;
   g.shared_used = 0;
   sanitizer::allow(g.arena, arena_bytes());
-  std::memset(g.arena, 0xFF, arena_bytes());
+  fill_shared(g.arena, gap);
   sanitizer::forbid(g.arena, arena_bytes());
 }
 
@@ -151,24 +179,17 @@ struct kept_thread {
   char* stack;
 };
 
-/// For ThreadSanitizer: a thread, with its stack, that this launch has not had yet. One that is used again would be
-/// ordered with itself, which hides races between blocks; launches are ordered anyway and share them, because they are
-/// costly to make. Beyond most_kept a block's own, which it gives back.
+/// For ThreadSanitizer: a thread, with its stack. Launches are ordered anyway and share threads, which are costly to
+/// make and to have. Within a launch one that is used again is ordered with itself, which hides what it does in both
+/// blocks: those are most_kept / (threads of a block) apart, so that races of neighbours are seen, of two blocks or of
+/// many.
 DPOPT_SIMT_UNSEEN inline void take_thread(fiber& f) {
-  constexpr std::size_t most_kept = 6000; // ThreadSanitizer has 8128
+  constexpr std::size_t most_kept = 2 * most_threads;
   static std::vector<kept_thread> kept;
-  if (running->threads_used < kept.size()) {
-    f.thread = kept[running->threads_used].thread;
-    f.stack = kept[running->threads_used].stack;
-    ++running->threads_used;
-    return;
-  }
-  f.thread = sanitizer::new_thread();
-  f.stack = map_stacks(1);
-  f.passing = kept.size() >= most_kept;
-  if (f.passing) return;
-  kept.push_back({f.thread, f.stack});
-  ++running->threads_used;
+  const std::size_t at = running->threads_used++ % most_kept;
+  if (at == kept.size()) kept.push_back({sanitizer::new_thread(), map_stacks(1)});
+  f.thread = kept[at].thread;
+  f.stack = kept[at].stack;
 }
 
 DPOPT_SIMT_UNSEEN inline void prepare_fiber(unsigned i) {
@@ -184,6 +205,14 @@ DPOPT_SIMT_UNSEEN inline void prepare_fiber(unsigned i) {
   f.context.uc_stack.ss_size = stack_bytes;
   f.context.uc_link = nullptr;
   makecontext(&f.context, fiber_main, 0);
+}
+
+/// A fiber of a launch that was stopped is not heard of again: what it did was before what the host does next.
+DPOPT_SIMT_UNSEEN inline void leave_unfinished(const fiber& f) {
+  if (!sanitizer::sees_threads) return;
+  sanitizer::switch_thread(f.thread);
+  sanitizer::release(&running->end);
+  sanitizer::switch_thread(running->scheduler_thread);
 }
 
 DPOPT_SIMT_UNSEEN inline void shuffle(std::vector<unsigned>& order) {
@@ -220,10 +249,7 @@ DPOPT_SIMT_UNSEEN inline void run_block(dim3 index) {
   }
   check_gaps();
   for (unsigned i = 0; i < g.threads; ++i)
-    if (g.fibers[i].passing) {
-      sanitizer::end_thread(g.fibers[i].thread);
-      unmap_stacks(g.fibers[i].stack, 1);
-    }
+    if (g.fibers[i].now != state::exited) leave_unfinished(g.fibers[i]);
 }
 
 DPOPT_SIMT_UNSEEN inline void run_grid() {
@@ -237,11 +263,9 @@ DPOPT_SIMT_UNSEEN inline void run_grid() {
   }
   sanitizer::acquire(&g.end);
   unmap_stacks(g.stacks, g.threads);
-  for (char* const p : g.arenas) {
-    sanitizer::allow(p, arena_bytes());
-    std::free(p);
-  }
-  for (const std::uint64_t* const p : g.all_edges) delete[] p;
+  for (const auto& own : kept_blocks) sanitizer::allow(own->arena.get(), own->bytes);
+  constexpr std::size_t most_kept = 256;
+  if (kept_blocks.size() > most_kept) kept_blocks.resize(most_kept);
 }
 
 } // namespace detail

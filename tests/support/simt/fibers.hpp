@@ -40,7 +40,6 @@ struct fiber {
   ucontext_t context = {};
   char* stack = nullptr;
   void* thread = nullptr;     // ThreadSanitizer's
-  bool passing = false;       // that thread ends with the block
   void* fake_stack = nullptr; // AddressSanitizer's
   dim3 index;
   unsigned number = 0; // in the block
@@ -93,10 +92,8 @@ struct grid_state {
   char* arena = nullptr;          // of this block's shared memory
   std::uint64_t* edges = nullptr; // addresses that stand for what orders memory within this block
   char* stacks = nullptr;
-  std::vector<char*> arenas;
-  std::vector<std::uint64_t*> all_edges;
-  std::size_t threads_used = 0; // of those that are kept for the next launch
-  char begin = 0, end = 0;      // addresses that order memory between host and kernel
+  std::size_t blocks_used = 0, threads_used = 0; // of those that are kept for the next launch
+  char begin = 0, end = 0;                       // addresses that order memory between host and kernel
   char problem[512] = {};
   unsigned random = 1;
   unsigned long barriers = 0, warp_operations = 0;
@@ -117,7 +114,6 @@ DPOPT_SIMT_UNSEEN inline void report(const char* what, const fiber& f) {
 DPOPT_SIMT_UNSEEN inline void to_scheduler() {
   grid_state& g = *running;
   fiber& f = *g.current;
-  sanitizer::release(&g.end); // it may be the last that is heard of this fiber
   sanitizer::leave_stack(f.now == state::exited ? nullptr : &f.fake_stack, g.scheduler_stack, g.scheduler_stack_size);
   sanitizer::switch_thread(g.scheduler_thread);
   swapcontext(&f.context, &g.scheduler);
@@ -139,6 +135,7 @@ DPOPT_SIMT_UNSEEN inline void fiber_main() {
   sanitizer::enter_stack(nullptr, &g.scheduler_stack, &g.scheduler_stack_size);
   sanitizer::acquire(&g.begin);
   g.call(g.arguments);
+  sanitizer::release(&g.end);
   g.current->now = state::exited;
   --g.alive;
   to_scheduler();

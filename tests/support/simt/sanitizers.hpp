@@ -26,7 +26,6 @@
 extern "C" {
 void* __tsan_get_current_fiber();
 void* __tsan_create_fiber(unsigned flags);
-void __tsan_destroy_fiber(void* fiber);
 void __tsan_switch_to_fiber(void* fiber, unsigned flags);
 void __tsan_acquire(void* address);
 void __tsan_release(void* address);
@@ -50,7 +49,6 @@ namespace simt::sanitizer {
 inline constexpr bool sees_threads = true;
 DPOPT_SIMT_UNSEEN inline void* current_thread() { return __tsan_get_current_fiber(); }
 DPOPT_SIMT_UNSEEN inline void* new_thread() { return __tsan_create_fiber(0); }
-DPOPT_SIMT_UNSEEN inline void end_thread(void* t) { __tsan_destroy_fiber(t); }
 __attribute__((always_inline)) inline void switch_thread(void* t) { __tsan_switch_to_fiber(t, 1); } // 1: orders nothing
 DPOPT_SIMT_UNSEEN inline void acquire(void* at) { __tsan_acquire(at); }
 DPOPT_SIMT_UNSEEN inline void release(void* at) { __tsan_release(at); }
@@ -58,7 +56,6 @@ DPOPT_SIMT_UNSEEN inline void release(void* at) { __tsan_release(at); }
 inline constexpr bool sees_threads = false;
 inline void* current_thread() { return nullptr; }
 inline void* new_thread() { return nullptr; }
-inline void end_thread(void*) {}
 inline void switch_thread(void*) {}
 inline void acquire(void*) {}
 inline void release(void*) {}

@@ -32,8 +32,11 @@ DPOPT_SIMT_UNSEEN inline void* shared_at(const void* key, std::size_t bytes) {
   if (g.shared_arrays == std::size(g.shared) || g.shared_used + bytes > cfg.max_shared)
     give_up("more shared memory than a block has (48 KiB, 64 arrays)", place());
   char* const p = g.arena + g.shared_used + gap * (g.shared_arrays + 1);
-  g.shared_used += (bytes + gap - 1) / gap * gap;
-  sanitizer::allow(p, bytes);
+  const std::size_t used = (bytes + gap - 1) / gap * gap;
+  g.shared_used += used;
+  sanitizer::allow(p, used + gap);
+  fill_shared(p, used + gap); // the gap in front is there already
+  sanitizer::forbid(p + bytes, used + gap - bytes);
   g.shared[g.shared_arrays++] = {key, p, bytes};
   return p;
 }

@@ -11,9 +11,9 @@
 ///    disagree; shuffles from lanes outside of the mask;
 ///  - indices outside of shared arrays, more shared memory than there is, vector loads that are not aligned (those of
 ///    vector_load.cuh); what is written less than 64 bytes outside of a shared array through a pointer into it.
-/// Shared memory is NaN, or -1, until written. With -fsanitize=thread: races between threads of a block and of
-/// different blocks. With -fsanitize=address: reads and writes outside of any memory. With -fsanitize=undefined:
-/// overflow of a signed index.
+/// Shared memory is NaN, or -1, until written. With -fsanitize=thread of g++ (clang's takes switches of fibers for races):
+/// races between threads of a block, and of blocks up to 2048 threads apart. With -fsanitize=address: reads and writes
+/// outside of any memory. With -fsanitize=undefined: overflow of a signed index.
 ///
 /// What it cannot show:
 ///  - speed; weak memory order beyond races; -ftz, -prec-div and other modes of nvcc's arithmetic;
@@ -21,8 +21,7 @@
 ///    another thread hangs; so a race is seen by -fsanitize=thread or, within a block, when one of the four schedules
 ///    changes the numbers. A thread goes as far as its next barrier or warp operation before another one does anything;
 ///  - anything asynchronous: a launch is over when it returns, so a host that looks too early is not noticed (on a
-///  device
-///    tests/cuda/stream_test.cu is);
+///    device tests/cuda/stream_test.cu is);
 ///  - one barrier or warp operation, in one function, that is reached from two places of a kernel: it counts as one;
 ///  - indices of `unsigned`, which wrap around: the rule is isize (dialect.cuh);
 ///  - pointers that leave a shared array by more than 64 bytes and hit another;
