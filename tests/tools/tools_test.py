@@ -285,10 +285,31 @@ class Mutants(TreeTest):
         self.mutant("typo", "  return 1;\n", "  return 0;\n", "expect: compile-error\n")
         self.assert_fails(self.check(), "ERROR typo: compiles, and the compiler was to refuse it")
 
+    def test_only_the_named_test_case_is_compiled(self):
+        # More than one of these would not compile.
+        self.write("tests/one_test.cpp", '#include "dpopt/one.hpp"\n#define TEST_CASE(name) bool passes()\n'
+                   'TEST_CASE("one is one") { return one() == 1; }\n\n'
+                   'TEST_CASE("nothing", "[tag]") {\n  if (true) {\n  }\n  return true;\n}\n'
+                   'TEST_CASE(\n    "two "\n    "is \\"two\\"") {\n  return two() == 2;\n}\n')
+        self.mutant("one", "  return 1;\n", "  return 0;\n", "caught by: one is one\n")
+        self.mutant("two", "  return 2;\n", "  return 0;\n", 'caught by: two is "two"\n')
+        self.assert_passes(self.check(), "caught by one is one: one", 'caught by two is "two": two')
+        self.mutant("other", "  return 1;\n", "  return 0;\n", 'caught by: two is "two"\n')
+        self.assert_fails(self.check("other"), "SURVIVED other")
+        self.mutant("no_two", "inline int two()\n", "inline int three()\n", 'caught by: two is "two"\n')
+        self.assert_fails(self.check("no_two"), "ERROR no_two: does not compile", "one_test.cpp:13:")
+        self.mutant("none", "  return 1;\n", "  return 0;\n", "caught by: one is\n")
+        for option in ("--tests-passed", "--list"):
+            self.assert_fails(self.check(option, "none"), "ERROR none: 'caught by: one is' names 0 test cases of "
+                              "tests/one_test.cpp; it has to be the whole name of one")
+
+    def test_those_of_this_tree_apply(self):
+        self.assert_passes(run("mutants", "--list"))
+
     def test_tests_that_fail_without_the_mutant_prove_nothing(self):
         self.write("tests/one_test.cpp", '#include "dpopt/one.hpp"\nbool passes() { return one() == 7; }\n')
         self.mutant("zero", "  return 1;\n", "  return 0;\n")
-        self.assert_fails(self.check(), "ERROR zero: its tests fail without it")
+        self.assert_fails(self.check(), "ERROR zero: its test fails without it")
 
     def test_a_malformed_mutant_is_an_error(self):
         self.write("tests/mutants/bad.mutant", "file: x\ncolour: red\n--- before\na\n--- after\nb\n")
