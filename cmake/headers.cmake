@@ -103,6 +103,7 @@ set(dpopt_core_headers
     dpopt/gradients/row_norms.hpp
     dpopt/gradients/sample_tiles.hpp
     dpopt/gradients/sequence_norm.hpp
+    dpopt/gradients/short_rows.hpp
     dpopt/gradients/stride_check.hpp
     dpopt/gradients/tied.hpp
     dpopt/gradients/tied_embedding.hpp

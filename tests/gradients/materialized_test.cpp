@@ -64,7 +64,7 @@ struct bfloat16 {
 
 TEMPLATE_TEST_CASE("materialized: norms and sums are those of the definition", "", float, double) {
   using U = TestType;
-  for (const isize size : {1, 7, 8, 9, 64, 1000}) {
+  for (const isize size : {1, 7, 8, 9, 64, 256, 257, 1000}) {
     constexpr isize batch = 5;
     const std::vector<U> rows = random_numbers<U>(batch * size, 1);
     const std::vector<double> factors = {1, 0.25, 0.1, 1e-3, 0.9};
@@ -131,38 +131,41 @@ TEST_CASE("materialized: rows that share numbers are refused, those that lie apa
 
 TEST_CASE("materialized: asking in ranges gives the same bits as asking at once") {
   constexpr isize batch = 11;
-  constexpr isize size = 37;
-  const std::vector<float> rows = random_numbers<float>(batch * size, 2);
-  const std::vector<double> factors = random_numbers<double>(batch, 3);
-  const materialized<float> s(rows.data(), batch, size);
-  const std::vector<float> at_once = sum_of<float>(s, factors);
-  const std::vector<double> squares_at_once = squared_norms_of(s);
-  for (const isize step : {1, 2, 3, 7, 11}) {
-    workspace w;
-    std::vector<float> out(static_cast<std::size_t>(size), 0.0F);
-    std::vector<double> squares(static_cast<std::size_t>(batch), 0.0);
-    for (isize first = 0; first < batch; first += step) {
-      const samples range{first, std::min(step, batch - first)};
-      s.add_squared_norms(range, squares.data() + first, w);
-      s.add_weighted_sum(range, factors.data() + first, out.data(), w);
+  for (const isize size : {37, 300}) { // short rows are summed another way
+    const std::vector<float> rows = random_numbers<float>(batch * size, 2);
+    const std::vector<double> factors = random_numbers<double>(batch, 3);
+    const materialized<float> s(rows.data(), batch, size);
+    const std::vector<float> at_once = sum_of<float>(s, factors);
+    const std::vector<double> squares_at_once = squared_norms_of(s);
+    for (const isize step : {1, 2, 3, 7, 11}) {
+      workspace w;
+      std::vector<float> out(static_cast<std::size_t>(size), 0.0F);
+      std::vector<double> squares(static_cast<std::size_t>(batch), 0.0);
+      for (isize first = 0; first < batch; first += step) {
+        const samples range{first, std::min(step, batch - first)};
+        s.add_squared_norms(range, squares.data() + first, w);
+        s.add_weighted_sum(range, factors.data() + first, out.data(), w);
+      }
+      CHECK(out == at_once);
+      CHECK(squares == squares_at_once);
     }
-    CHECK(out == at_once);
-    CHECK(squares == squares_at_once);
   }
 }
 
 TEST_CASE("materialized: factor 0 skips a sample whose numbers are not finite, and its norm says so") {
-  for (const double bad : {nan_value, infinite, -infinite}) {
-    std::vector<double> rows = random_numbers<double>(3 * 20, 4);
-    rows[20 + 13] = bad; // of sample 1
-    const materialized<double> s(rows.data(), 3, 20);
-    const std::vector<double> squares = squared_norms_of(s);
-    CHECK(std::isfinite(squares[0]));
-    CHECK_FALSE(std::isfinite(squares[1]));
-    CHECK(std::isfinite(squares[2]));
-    const std::vector<double> sum = sum_of<double>(s, {1, 0, 1});
-    for (std::size_t k = 0; k < 20; ++k) CHECK(sum[k] == Approx(rows[k] + rows[40 + k]).margin(1e-14));
-  }
+  for (const double bad : {nan_value, infinite, -infinite})
+    for (const isize size : {20, 300}) {
+      std::vector<double> rows = random_numbers<double>(3 * size, 4);
+      rows[static_cast<std::size_t>(size + 13)] = bad; // of sample 1
+      const materialized<double> s(rows.data(), 3, size);
+      const std::vector<double> squares = squared_norms_of(s);
+      CHECK(std::isfinite(squares[0]));
+      CHECK_FALSE(std::isfinite(squares[1]));
+      CHECK(std::isfinite(squares[2]));
+      const std::vector<double> sum = sum_of<double>(s, {1, 0, 1});
+      for (std::size_t k = 0; k < sum.size(); ++k)
+        CHECK(sum[k] == Approx(rows[k] + rows[2 * sum.size() + k]).margin(1e-14));
+    }
 }
 
 // Clips one sample to norm C as the optimizer does and returns the norm of what was added to the sum.

@@ -6,13 +6,16 @@
 
 #include "dpopt/core/platform.hpp"
 #include "dpopt/core/vector_dispatch.hpp"
+#include "dpopt/core/vector_operations.hpp"
 #include "dpopt/gradients/per_sample_gradients.hpp"
 #include "dpopt/gradients/row_norms.hpp"
+#include "dpopt/gradients/short_rows.hpp"
 #include "dpopt/gradients/stride_check.hpp"
 
 #include <algorithm>
 #include <array>
 #include <string>
+#include <type_traits>
 
 namespace dpopt {
 
@@ -45,10 +48,17 @@ struct materialized {
     add_row_norms(row(range.first), stride, range.count, elements, squared_norms);
   }
 
-  /// Four rows at a time, so that the sum is read and written a quarter as often; each number takes them in their
-  /// order.
+  /// Four rows at a time, so that the sum is read and written a quarter as often, or short ones column by column; each
+  /// number takes them in their order.
   template <std::floating_point Out>
   void add_weighted_sum(samples range, const double* factors, Out* out, workspace&) const {
+    if constexpr (has_wide_words && std::is_same_v<U, Out>)
+      if (elements * static_cast<isize>(sizeof(U)) <= detail::short_row) {
+        vectorized([=, first = row(range.first), by = stride, n = elements](auto width) DPOPT_FORCE_INLINE_LAMBDA {
+          detail::add_short_rows(width, first, by, n, factors, range.count, out);
+        });
+        return;
+      }
     vectorized([=, this]() DPOPT_FORCE_INLINE_LAMBDA {
       using product = product_type<U, Out>;
       const U* chosen[4] = {};

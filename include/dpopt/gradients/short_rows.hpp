@@ -1,0 +1,119 @@
+// SPDX-FileCopyrightText: The dpopt authors
+// SPDX-License-Identifier: Apache-2.0
+/// @file
+/// Weighted sums of many short rows: what a row costs beside its numbers counts most there.
+#pragma once
+
+#include "dpopt/core/platform.hpp"
+#include "dpopt/core/types.hpp"
+#include "dpopt/core/vector_operations.hpp"
+#include "dpopt/gradients/per_sample_gradients.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <cstring>
+#include <limits>
+
+namespace dpopt::detail {
+
+/// Rows up to this many bytes are summed column by column. Longer ones are faster four at a time, where they lie.
+inline constexpr isize short_row = 1024;
+
+/// scales[i] = rounded_down(factors[i]). True when a factor may be 0. A loop without branches, and the exact one only
+/// where a factor needs it.
+template <std::floating_point T>
+DPOPT_FORCE_INLINE inline bool round_all_down(const double* factors, isize n, T* scales) noexcept {
+  DPOPT_NO_CONTRACT_BLOCK
+  constexpr double room = 1.0 - 4.0 * static_cast<double>(std::numeric_limits<T>::epsilon()); // as rounded_down()
+  int unusual = 0;
+  for (isize i = 0; i < n; ++i) {
+    scales[i] = static_cast<T>(factors[i] * room);
+    const T magnitude = std::abs(scales[i]);
+    unusual += static_cast<int>(magnitude < std::numeric_limits<T>::min()) |
+               static_cast<int>(magnitude > std::numeric_limits<T>::max());
+  }
+  if (unusual > 0)
+    for (isize i = 0; i < n; ++i) scales[i] = rounded_down<T>(factors[i]);
+  return unusual > 0;
+}
+
+/// out[k] += scales[i] * rows[i * stride + k] for `count` rows in their order and all columns k of four vectors, whose
+/// sums stay in registers. Written out: g++ 12 keeps an array of them in memory.
+template <std::floating_point T, std::size_t Bytes>
+DPOPT_FORCE_INLINE inline void add_four_vectors(vector_bytes<Bytes> /*width*/, const T* rows, isize stride,
+                                                const T* scales, isize count, T* out) noexcept {
+  DPOPT_NO_CONTRACT_BLOCK
+  constexpr auto lanes = static_cast<isize>(Bytes / sizeof(T));
+  wide<T, Bytes> a, b, c, d, numbers;
+  std::memcpy(&a, out, Bytes);
+  std::memcpy(&b, out + lanes, Bytes);
+  std::memcpy(&c, out + 2 * lanes, Bytes);
+  std::memcpy(&d, out + 3 * lanes, Bytes);
+  for (isize i = 0; i < count; ++i, rows += stride) {
+    const T scale = scales[i];
+    std::memcpy(&numbers, rows, Bytes);
+    a += scale * numbers;
+    std::memcpy(&numbers, rows + lanes, Bytes);
+    b += scale * numbers;
+    std::memcpy(&numbers, rows + 2 * lanes, Bytes);
+    c += scale * numbers;
+    std::memcpy(&numbers, rows + 3 * lanes, Bytes);
+    d += scale * numbers;
+  }
+  std::memcpy(out, &a, Bytes);
+  std::memcpy(out + lanes, &b, Bytes);
+  std::memcpy(out + 2 * lanes, &c, Bytes);
+  std::memcpy(out + 3 * lanes, &d, Bytes);
+}
+
+/// The same for one vector.
+template <std::floating_point T, std::size_t Bytes>
+DPOPT_FORCE_INLINE inline void add_one_vector(vector_bytes<Bytes> /*width*/, const T* rows, isize stride,
+                                              const T* scales, isize count, T* out) noexcept {
+  DPOPT_NO_CONTRACT_BLOCK
+  wide<T, Bytes> sums, numbers;
+  std::memcpy(&sums, out, Bytes);
+  for (isize i = 0; i < count; ++i, rows += stride) {
+    std::memcpy(&numbers, rows, Bytes);
+    sums += scales[i] * numbers;
+  }
+  std::memcpy(out, &sums, Bytes);
+}
+
+/// out += sum of scales[i] x row i, n numbers each.
+template <std::floating_point T, std::size_t Bytes>
+DPOPT_FORCE_INLINE inline void add_scaled_rows(vector_bytes<Bytes> width, const T* rows, isize stride, isize n,
+                                               const T* scales, isize count, T* out) noexcept {
+  DPOPT_NO_CONTRACT_BLOCK
+  constexpr auto lanes = static_cast<isize>(Bytes / sizeof(T));
+  isize k = 0;
+  for (; k + 4 * lanes <= n; k += 4 * lanes) add_four_vectors(width, rows + k, stride, scales, count, out + k);
+  for (; k + lanes <= n; k += lanes) add_one_vector(width, rows + k, stride, scales, count, out + k);
+  for (; k < n; ++k) {
+    T sum = out[k];
+    for (isize i = 0; i < count; ++i) sum += scales[i] * rows[i * stride + k];
+    out[k] = sum;
+  }
+}
+
+/// out += sum of factors[i] x row i, n numbers each, for what vectorized() calls with a width. A row of factor 0 is not
+/// read.
+template <std::floating_point T, std::size_t Bytes>
+DPOPT_FORCE_INLINE inline void add_short_rows(vector_bytes<Bytes> width, const T* rows, isize stride, isize n,
+                                              const double* factors, isize count, T* out) noexcept {
+  constexpr isize together = 64;
+  T scales[together];
+  for (isize first = 0; first < count; first += together) {
+    const isize part = std::min(together, count - first);
+    const double* const given = factors + first;
+    const bool zeros = round_all_down(given, part, scales);
+    for (isize i = 0, end = 0; i < part; i = end + 1) {
+      end = part;
+      if (zeros) end = std::find(given + i, given + part, 0.0) - given;
+      add_scaled_rows(width, rows + (first + i) * stride, stride, n, scales + i, end - i, out);
+    }
+  }
+}
+
+} // namespace dpopt::detail
