@@ -18,7 +18,7 @@
 namespace dpopt::detail {
 
 /// Rows up to this many bytes are summed column by column. Longer ones are faster four at a time, where they lie.
-inline constexpr isize short_row = 1024;
+inline constexpr isize short_row = 512;
 
 /// scales[i] = rounded_down(factors[i]). True when a factor may be 0. A loop without branches, and the exact one only
 /// where a factor needs it.
@@ -67,10 +67,10 @@ DPOPT_FORCE_INLINE inline void add_four_vectors(vector_bytes<Bytes> /*width*/, c
   std::memcpy(out + 3 * lanes, &d, Bytes);
 }
 
-/// The same for one vector.
+/// The same for one vector, of which the columns before `done` have been added.
 template <std::floating_point T, std::size_t Bytes>
 DPOPT_FORCE_INLINE inline void add_one_vector(vector_bytes<Bytes> /*width*/, const T* rows, isize stride,
-                                              const T* scales, isize count, T* out) noexcept {
+                                              const T* scales, isize count, T* out, isize done) noexcept {
   DPOPT_NO_CONTRACT_BLOCK
   wide<T, Bytes> sums, numbers;
   std::memcpy(&sums, out, Bytes);
@@ -78,22 +78,31 @@ DPOPT_FORCE_INLINE inline void add_one_vector(vector_bytes<Bytes> /*width*/, con
     std::memcpy(&numbers, rows, Bytes);
     sums += scales[i] * numbers;
   }
-  std::memcpy(out, &sums, Bytes);
+  if (done == 0) std::memcpy(out, &sums, Bytes);
+  else
+    for (isize k = done; k < static_cast<isize>(Bytes / sizeof(T)); ++k) out[k] = sums[k];
 }
 
-/// out += sum of scales[i] x row i, n numbers each.
+/// out += sum of scales[i] x row i, n numbers each. The last columns are the end of a whole vector.
 template <std::floating_point T, std::size_t Bytes>
 DPOPT_FORCE_INLINE inline void add_scaled_rows(vector_bytes<Bytes> width, const T* rows, isize stride, isize n,
                                                const T* scales, isize count, T* out) noexcept {
   DPOPT_NO_CONTRACT_BLOCK
   constexpr auto lanes = static_cast<isize>(Bytes / sizeof(T));
-  isize k = 0;
-  for (; k + 4 * lanes <= n; k += 4 * lanes) add_four_vectors(width, rows + k, stride, scales, count, out + k);
-  for (; k + lanes <= n; k += lanes) add_one_vector(width, rows + k, stride, scales, count, out + k);
-  for (; k < n; ++k) {
-    T sum = out[k];
-    for (isize i = 0; i < count; ++i) sum += scales[i] * rows[i * stride + k];
-    out[k] = sum;
+  if (n >= lanes) {
+    isize k = 0;
+    for (; k + 4 * lanes <= n; k += 4 * lanes) add_four_vectors(width, rows + k, stride, scales, count, out + k);
+    for (; k + lanes <= n; k += lanes) add_one_vector(width, rows + k, stride, scales, count, out + k, 0);
+    const isize last = n - lanes;
+    if (k < n) add_one_vector(width, rows + last, stride, scales, count, out + last, k - last);
+  } else if constexpr (Bytes > 16) {
+    add_scaled_rows(vector_bytes<Bytes / 2>{}, rows, stride, n, scales, count, out);
+  } else {
+    for (isize k = 0; k < n; ++k) {
+      T sum = out[k];
+      for (isize i = 0; i < count; ++i) sum += scales[i] * rows[i * stride + k];
+      out[k] = sum;
+    }
   }
 }
 
