@@ -262,17 +262,29 @@ private:
 
   /// factor_i = rule(|w_i| norm_i) w_i with w_i = gradient_scale x weight; anything not finite gives 0.
   void compute_factors(isize g, samples range) {
-    const auto rule = clipper_.rule(g);
     const double* const squared = norms(g);
     const isize members = std::ssize(members_[static_cast<std::size_t>(g)]);
-    double* const factors = factors_.data(); // first the norms
-    for (isize i = range.first; i < range.first + range.count; ++i)
-      factors[i] = members > 1 ? upper_bound_of_sum(squared[i], members) : squared[i];
-    vectorized([first = factors + range.first, n = range.count](auto width)
-                   DPOPT_FORCE_INLINE_LAMBDA { square_roots(first, n, width); });
+    double* const factors = factors_.data() + range.first; // first the norms
+    for (isize i = 0; i < range.count; ++i) {
+      const double squares = squared[range.first + i];
+      factors[i] = members > 1 ? upper_bound_of_sum(squares, members) : squares;
+    }
+    vectorized([this, g, range](auto width) DPOPT_FORCE_INLINE_LAMBDA { this->rule_on_norms(width, g, range); });
+  }
+
+  /// Squares in factors_ become factors. Everything that the loop reads is local, or it would be read anew after each
+  /// factor.
+  template <std::size_t Bytes>
+  DPOPT_FORCE_INLINE void rule_on_norms(vector_bytes<Bytes> width, isize g, samples range) {
+    DPOPT_NO_CONTRACT_BLOCK
+    const auto rule = clipper_.rule(g);
+    const double scale_of_all = current_.gradient_scale;
+    const double* const weights = current_.weights ? current_.weights + range.first : nullptr;
+    double* const factors = factors_.data() + range.first;
+    square_roots(factors, range.count, width);
     private_counts seen; // counted in registers
-    for (isize i = range.first; i < range.first + range.count; ++i) {
-      const double w = current_.gradient_scale * (current_.weights ? current_.weights[i] : 1.0);
+    for (isize i = 0; i < range.count; ++i) {
+      const double w = scale_of_all * (weights ? weights[i] : 1.0);
       ++seen.samples;
       double factor = 0;
       if (w != 0) { // weight 0 is a padding mask: the data may be anything
