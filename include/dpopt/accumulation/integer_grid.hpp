@@ -7,6 +7,8 @@
 
 #include "dpopt/accumulation/accumulator.hpp"
 #include "dpopt/core/error.hpp"
+#include "dpopt/core/platform.hpp"
+#include "dpopt/core/vector_dispatch.hpp"
 #include "dpopt/gradients/sample_tiles.hpp"
 
 #include <algorithm>
@@ -73,17 +75,21 @@ public:
       for (isize first = 0; first < source.size(); first += tile) {
         const isize count = std::min(tile, source.size() - first);
         source.copy_sample(range.first + i, first, count, factor, scaled);
-        for (isize k = 0; k < count; ++k)
-          wrapping_add(sums_[static_cast<std::size_t>(at + first + k)], scaled[k] * per_unit);
+        vectorized([=, sums = sums_.data() + at + first, limit = limit_]()
+                       DPOPT_FORCE_INLINE_LAMBDA { add_tile(sums, scaled, count, per_unit, limit); });
       }
     }
   }
 
 private:
-  void wrapping_add(value_type& sum, double x) const noexcept {
-    if (!(std::abs(x) < limit_)) return; // no clipped number: see above
-    const auto towards_zero = static_cast<value_type>(x);
-    sum = static_cast<value_type>(static_cast<std::uint64_t>(sum) + static_cast<std::uint64_t>(towards_zero));
+  /// No branch: a number that is none of a clipped gradient's (see above) adds 0.
+  DPOPT_FORCE_INLINE static void add_tile(value_type* sums, const double* numbers, isize count, double per_unit,
+                                          double limit) noexcept {
+    for (isize k = 0; k < count; ++k) {
+      const double x = numbers[k] * per_unit;
+      const auto towards_zero = static_cast<value_type>(std::abs(x) < limit ? x : 0.0);
+      sums[k] = static_cast<value_type>(static_cast<std::uint64_t>(sums[k]) + static_cast<std::uint64_t>(towards_zero));
+    }
   }
 
   int fraction_bits_;
