@@ -82,13 +82,14 @@ DPOPT_TARGET_AVX2 DPOPT_FORCE_INLINE inline void add_up_chains(const vector_of<d
 } // namespace detail
 
 /// out[i] = the sum of squares of the n numbers of row i, in double: number k goes to chain k mod 16, and the chains
-/// are added up in pairs, which waits until there are many rows: for short ones it takes as long as their squares. Why
-/// not a loop: GCC loads and takes apart whole vectors where each conversion could read its own four numbers, which
-/// halves the speed. The conversions are the limit, also of wider vectors.
+/// are added up in pairs, for several rows at once: for short ones that takes longer than their squares. Not for many
+/// rows: the more is written in between, the slower rows come from memory. Why not a loop: GCC loads and takes apart
+/// whole vectors where each conversion could read its own four numbers, which halves the speed. The conversions are the
+/// limit, also of wider vectors.
 DPOPT_TARGET_AVX2 DPOPT_HOT inline void square_sums(const float* rows, std::ptrdiff_t stride, std::ptrdiff_t count,
                                                     std::ptrdiff_t n, double* out,
                                                     vector_bytes<32> /*width*/) noexcept {
-  constexpr std::ptrdiff_t together = 64;
+  constexpr std::ptrdiff_t together = 8;
   detail::vector_of<double, 32>::type chains[together];
   for (std::ptrdiff_t first = 0; first < count; first += together) {
     const std::ptrdiff_t part = count - first < together ? count - first : together;

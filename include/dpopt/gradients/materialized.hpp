@@ -42,7 +42,12 @@ struct materialized {
     return detail::overlap_problem("materialized", "row_stride lets");
   }
 
-  [[nodiscard]] isize block() const noexcept { return samples_in_cache(elements * static_cast<isize>(sizeof(U))); }
+  /// Short rows: as many as stay in the first-level cache while memory is read ahead of them.
+  [[nodiscard]] isize block() const noexcept {
+    constexpr isize room = 8 * 1024;
+    const isize bytes = elements * static_cast<isize>(sizeof(U));
+    return 2 * bytes <= room ? room / std::max<isize>(1, bytes) : samples_in_cache(bytes);
+  }
 
   void add_squared_norms(samples range, double* squared_norms, workspace&) const {
     add_row_norms(row(range.first), stride, range.count, elements, squared_norms);
