@@ -6,8 +6,8 @@
 ///
 /// Contract: a communicator of the core on the host carries what the host says (configuration, secret, status of a
 /// step); sums of device memory are put on the optimizer's stream, in the same order and length on every rank, and
-/// leave the same bits on every rank. A sum that cannot be started throws on its rank; the others then learn of it from
-/// the host's message of status.
+/// leave the same bits on every rank. A sum that cannot be started throws on its rank, or on all; others learn of it
+/// from the host's message of status.
 ///
 /// A transport whose sums wait on the stream for ranks that never join has abandon() noexcept: local, it ends such
 /// sums, so that the stream goes on with numbers that mean nothing, and the communicator is of no further use. The
