@@ -218,7 +218,9 @@ set(dpopt_cuda_headers
     dpopt/cuda/launch_queue.cuh
     dpopt/cuda/linear_norms.cuh
     dpopt/cuda/linear_source.cuh
+    dpopt/cuda/many_embeddings.cuh
     dpopt/cuda/many_parameters.cuh
+    dpopt/cuda/many_sequences.cuh
     dpopt/cuda/materialized_source.cuh
     dpopt/cuda/nccl.cuh
     dpopt/cuda/nccl_ranks.hpp

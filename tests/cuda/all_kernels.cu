@@ -15,7 +15,9 @@
 #include "dpopt/cuda/gaussian_noise.cuh"
 #include "dpopt/cuda/grid_sum.cuh"
 #include "dpopt/cuda/linear_norms.cuh"
+#include "dpopt/cuda/many_embeddings.cuh"
 #include "dpopt/cuda/many_parameters.cuh"
+#include "dpopt/cuda/many_sequences.cuh"
 #include "dpopt/cuda/product_operands.cuh"
 #include "dpopt/cuda/release_once.cuh"
 #include "dpopt/cuda/row_norms.cuh"
@@ -88,6 +90,16 @@ const void* const all_kernels[] = {
     kernel(&cuda::add_sums_of_many<cuda::outer_view<float>, float>),
     kernel(&cuda::add_grid_sums_of_many<cuda::row_view<float>>),
     kernel(&cuda::add_grid_sums_of_many<cuda::outer_view<float>>),
+    kernel(&cuda::add_sequence_norms_of_many<float>),
+    kernel(&cuda::add_sequence_norms_of_many<bfloat16>),
+    kernel(&cuda::add_sums_of_many<cuda::sequence_view<float>, float>),
+    kernel(&cuda::add_sums_of_many<cuda::sequence_view<bfloat16>, float>),
+    kernel(&cuda::add_grid_sums_of_many<cuda::sequence_view<float>>),
+    kernel(&cuda::add_token_norms_of_many<float, std::int32_t>),
+    kernel(&cuda::add_token_norms_of_many<bfloat16, std::int32_t>),
+    kernel(&cuda::add_sums_of_many<cuda::token_view<float, std::int32_t>, float>),
+    kernel(&cuda::add_sums_of_many<cuda::token_view<bfloat16, std::int32_t>, float>),
+    kernel(&cuda::add_grid_sums_of_many<cuda::token_view<float, std::int32_t>>),
     kernel(&cuda::add_row_norms_by_warp<float>),
     kernel(&cuda::add_row_norms_by_warp<double>),
     kernel(&cuda::row_norm_parts<float>),

@@ -6,6 +6,8 @@
 
 #include "dpopt/cuda/device_gradients.hpp"
 #include "dpopt/cuda/embedding.cuh"
+#include "dpopt/cuda/many_embeddings.cuh"
+#include "dpopt/cuda/many_parameters.cuh"
 #include "dpopt/gradients/embedding.hpp"
 
 #include <concepts>
@@ -49,6 +51,18 @@ public:
               links, factors, grid, out);
   }
 
+  /// Small tables of samples with few tokens.
+  [[nodiscard]] bool shares_launches() const noexcept {
+    return size() <= most_shared_elements && this->positions <= most_shared_positions &&
+           batch() * this->positions <= most_shared_rows;
+  }
+  [[nodiscard]] token_view<U, Token> view() const noexcept {
+    return {this->tokens,           this->output_gradients,  batch(),
+            this->positions,        this->vocabulary,        this->dimension,
+            this->padding_index,    token_sample_stride,     token_position_stride,
+            gradient_sample_stride, gradient_position_stride};
+  }
+
 private:
   template <class D>
   [[nodiscard]] token_links linked(device_work<D>& on) const {
@@ -58,12 +72,8 @@ private:
     on.launch("link_tokens", link_tokens_shape(batch(), this->positions), &link_tokens<U, Token>, view(), links);
     return links;
   }
-  [[nodiscard]] token_view<U, Token> view() const noexcept {
-    return {this->tokens,           this->output_gradients,  batch(),
-            this->positions,        this->vocabulary,        this->dimension,
-            this->padding_index,    token_sample_stride,     token_position_stride,
-            gradient_sample_stride, gradient_position_stride};
-  }
 };
+
+static_assert(SharesLaunches<embedding<float>>);
 
 } // namespace dpopt::cuda

@@ -2,13 +2,15 @@
 // SPDX-License-Identifier: Apache-2.0
 /// @file
 /// dpopt::linear_weight and dpopt::linear_sequence on the device: never materialized. Norms from the factors; the
-/// weighted sum is the plain gradient product, by cuBLAS, with scaled rows.
+/// weighted sum is the plain gradient product, by cuBLAS, with scaled rows, or, of small layers that share a launch,
+/// added number by number.
 #pragma once
 
 #include "dpopt/cuda/device_gradients.hpp"
 #include "dpopt/cuda/grid_sum.cuh"
 #include "dpopt/cuda/linear_norms.cuh"
 #include "dpopt/cuda/many_parameters.cuh"
+#include "dpopt/cuda/many_sequences.cuh"
 #include "dpopt/cuda/product_operands.cuh"
 #include "dpopt/cuda/rows.cuh"
 #include "dpopt/cuda/sequence_norms.cuh"
@@ -130,11 +132,16 @@ struct linear_sequence {
     launch_grid_sum(on, view(), samples_, size(), factors, grid, out);
   }
 
-private:
+  /// As linear_weight, unless there are so many rows that a product is worth its launches.
+  [[nodiscard]] bool shares_launches() const noexcept {
+    return size() <= most_shared_elements && samples_ * positions <= most_shared_rows;
+  }
   [[nodiscard]] sequence_view<U> view() const noexcept {
     return {{activations, samples_, positions, inputs, input_sample_stride, input_position_stride},
             {output_gradients, samples_, positions, outputs, output_sample_stride, output_position_stride}};
   }
 };
+
+static_assert(SharesLaunches<linear_sequence<float>>);
 
 } // namespace dpopt::cuda

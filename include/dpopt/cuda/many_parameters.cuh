@@ -4,11 +4,12 @@
 /// Norms and sums of many small parameters in one launch each, with the bits of one launch a parameter: what a network
 /// of hundreds of biases, scales and narrow layers spends is then not the time of its launches.
 ///
-/// Launched by device_contributions, up to 82 parameters of rows or 49 linear layers at a time. The table is in the
-/// arguments, and so in constant memory, from which a block reads one entry for each thing that it does. Bytes: those
-/// of one launch each, every number of the rows once for the norms and once for the sums, 16 bytes a norm and 8 a
-/// column (16 on the grid) beside it. Roofline of a million floats, H200 (4.8 TB/s) | A100 (2.0 TB/s): 0.83 | 2.0 us;
-/// 82 parameters of 64 numbers over 256 samples are 5.4 MB, 1.1 | 2.7 us, where 82 launches take 200 us.
+/// Launched by device_contributions, up to 82 parameters of rows or 49 linear layers at a time; layers over positions
+/// and embeddings are in many_sequences.cuh and many_embeddings.cuh. The table is in the arguments, and so in constant
+/// memory, from which a block reads one entry for each thing that it does. Bytes: those of one launch each, every
+/// number of the rows once for the norms and once for the sums, 16 bytes a norm and 8 a column (16 on the grid) beside
+/// it. Roofline of a million floats, H200 (4.8 TB/s) | A100 (2.0 TB/s): 0.83 | 2.0 us; 82 parameters of 64 numbers over
+/// 256 samples are 5.4 MB, 1.1 | 2.7 us, where 82 launches take 200 us.
 ///
 /// Registers sm_80 | sm_90 in float, of rows and of layers, and the share of a multiprocessor's threads that they
 /// leave: norms 40 | 40 and 48 | 52 (75 and 50 %), up to 512 threads and 0.6 KiB of shared memory; sums 40 | 38 and 46
@@ -33,6 +34,8 @@ namespace dpopt::cuda {
 
 /// Parameters of up to so many elements share launches: one warp reads a sample's numbers.
 inline constexpr isize most_shared_elements = 4096;
+/// And those over positions with up to so many rows, samples times positions: one thread adds all of an element's.
+inline constexpr isize most_shared_rows = 4096;
 
 /// One of them: its gradients, where the answer goes, and the factors of its group.
 template <class View, class To>
@@ -66,6 +69,33 @@ __global__ void add_norms_of_many(parameter_table<View, double> table, isize bat
       to[i] = sum;
     }
     __syncthreads(); // before the next sample's norms
+  }
+}
+
+/// Puts the norms of a table on the stream. Views whose norm is not a warp's work have an overload of their own.
+/// @param groups how many different `to` there are.
+template <class D, class View>
+void launch_norms_of_many(device_work<D>& on, const parameter_table<View, double>& table, isize batch,
+                          isize /*groups*/) {
+  const isize warps = std::min<isize>(table.size(), 16);
+  const isize threads = std::max<isize>(warps, 1) * warp_size;
+  on.launch("add_norms_of_many", cover(table.size() == 0 ? 0 : batch * threads, static_cast<int>(threads)),
+            &add_norms_of_many<View>, table, batch);
+}
+
+/// The same by blocks, one for a sample of a group: its first thread adds the norms of the group's parameters.
+/// @param norm of (view, sample): all threads of a block ask it.
+template <class View, class Norm>
+__device__ inline void add_block_norms_of_many(const parameter_table<View, double>& table, isize batch, isize groups,
+                                               const Norm& norm) {
+  for (isize b = blockIdx.x; b < groups * batch; b += gridDim.x) {
+    const isize group = b / batch, i = b - group * batch;
+    isize first = 0;
+    for (isize g = group; g > 0; ++first) g -= table[first + 1].to != table[first].to ? 1 : 0;
+    double* const to = table[first].to;
+    double sum = threadIdx.x == 0 ? to[i] : 0.0;
+    for (isize q = first; q < table.size() && table[q].to == to; ++q) sum += norm(table[q].view, i);
+    if (threadIdx.x == 0) to[i] = sum;
   }
 }
 
@@ -104,6 +134,7 @@ public:
 
   /// @throw state_error beyond `capacity`.
   void add(const View& view, To* to, const double* factors = nullptr) {
+    if (table_.size() == 0 || table_[table_.size() - 1].to != to) ++groups_;
     table_.add({view, to, factors});
     all_ += view.elements();
     largest_ = std::max(largest_, view.elements());
@@ -112,10 +143,7 @@ public:
   /// Those of one group were added one after the other.
   template <class D>
   void add_squared_norms(device_work<D>& on) const {
-    const isize warps = std::min<isize>(table_.size(), 16);
-    const isize threads = std::max<isize>(warps, 1) * warp_size;
-    on.launch("add_norms_of_many", cover(table_.size() == 0 ? 0 : batch_ * threads, static_cast<int>(threads)),
-              &add_norms_of_many<View>, table_, batch_);
+    launch_norms_of_many(on, table_, batch_, groups_);
   }
   template <class D>
   void add_weighted_sums(device_work<D>& on) const {
@@ -137,7 +165,8 @@ private:
 
   parameter_table<View, To> table_;
   isize batch_;
-  isize all_ = 0; // elements
+  isize groups_ = 0; // each of which stands side by side
+  isize all_ = 0;    // elements
   isize largest_ = 0;
 };
 

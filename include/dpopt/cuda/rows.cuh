@@ -5,7 +5,8 @@
 /// count elements. Views of a parameter's per-sample gradients write single numbers as the CPU's sources do:
 /// element(i, place(k), scale) is scale x number k of sample i's; place(k) is found once for many samples, because it
 /// may hold a division. scale_type<Out>: what a factor is narrowed to before it meets a number on its way into a sum of
-/// Out; columns_a_thread: how many elements of such a sum a thread takes.
+/// Out; columns_a_thread: how many elements of such a sum a thread takes. Factored ones, sums of outer products, name
+/// their rows: input(i, t) and output(i, t) of sample i at position t.
 #pragma once
 
 #include "dpopt/core/platform.hpp"
@@ -70,6 +71,11 @@ struct outer_view {
   static constexpr isize columns_a_thread = 1;
 
   [[nodiscard]] DPOPT_DEVICE isize elements() const { return inputs.size * outputs.size; }
+  [[nodiscard]] DPOPT_DEVICE isize samples() const { return inputs.batch; }
+  [[nodiscard]] DPOPT_DEVICE static constexpr isize positions() { return 1; }
+  [[nodiscard]] __device__ const U* input(isize i, isize) const { return inputs.row(i); }
+  [[nodiscard]] __device__ const U* output(isize i, isize) const { return outputs.row(i); }
+
   [[nodiscard]] __device__ outer_place place(isize k) const { return {k / inputs.size, k % inputs.size}; }
   /// As linear_weight::copy_sample writes it.
   [[nodiscard]] __device__ double element(isize i, outer_place at, double scale) const {
@@ -83,6 +89,16 @@ struct sequence_view {
   position_view<U> inputs;
   position_view<U> outputs;
 
+  template <class Out>
+  using scale_type = double;
+  static constexpr isize columns_a_thread = 1;
+
+  [[nodiscard]] DPOPT_DEVICE isize elements() const { return inputs.size * outputs.size; }
+  [[nodiscard]] DPOPT_DEVICE isize samples() const { return inputs.samples; }
+  [[nodiscard]] DPOPT_DEVICE isize positions() const { return inputs.positions; }
+  [[nodiscard]] __device__ const U* input(isize i, isize t) const { return inputs.row(i, t); }
+  [[nodiscard]] __device__ const U* output(isize i, isize t) const { return outputs.row(i, t); }
+
   [[nodiscard]] __device__ outer_place place(isize k) const { return {k / inputs.size, k % inputs.size}; }
   /// As linear_sequence::copy_sample writes it.
   [[nodiscard]] __device__ double element(isize i, outer_place at, double scale) const {
@@ -92,5 +108,9 @@ struct sequence_view {
     return sum * scale;
   }
 };
+
+template <class View>
+concept FactoredView =
+    requires(const View v, isize i, isize t) { v.samples(), v.positions(), v.input(i, t), v.output(i, t); };
 
 } // namespace dpopt::cuda

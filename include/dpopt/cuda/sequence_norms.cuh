@@ -122,17 +122,25 @@ template <class U, class Shared, class PerWarp>
   return out;
 }
 
-/// squared_norms[i] += an upper bound on sample i's squared norm. A block of tile_threads a sample.
+/// The squares of sample i by one block of tile_threads, all of which must come.
 /// @param by_gram the cheaper way (gram_is_cheaper); the other is taken where rounding asks for it.
+template <class U, class Shared, class PerWarp>
+[[nodiscard]] __device__ inline dpopt::detail::sequence_squares
+block_squares(const sequence_view<U>& factors, bool by_gram, isize i, Shared& a, Shared& b, PerWarp& per_warp) {
+  dpopt::detail::sequence_squares g;
+  if (by_gram) g = gram_squares(factors, i, a, b, per_warp);
+  if (!(g.squares >= 0)) g = made_squares(factors, i, a, b, per_warp); // the same in all threads: so is the branch
+  return g;
+}
+
+/// squared_norms[i] += an upper bound on sample i's squared norm. A block of tile_threads a sample.
 template <class U>
 __global__ void add_sequence_norms(sequence_view<U> factors, bool by_gram, double* squared_norms) {
   DPOPT_SHARED(double, a, tile_numbers);
   DPOPT_SHARED(double, b, tile_numbers);
   DPOPT_SHARED(double, per_warp, most_warps);
   for (isize i = blockIdx.x; i < factors.inputs.samples; i += gridDim.x) {
-    dpopt::detail::sequence_squares g;
-    if (by_gram) g = gram_squares(factors, i, a, b, per_warp);
-    if (!(g.squares >= 0)) g = made_squares(factors, i, a, b, per_warp); // the same in all threads: so is the branch
+    const dpopt::detail::sequence_squares g = block_squares(factors, by_gram, i, a, b, per_warp);
     if (threadIdx.x == 0) squared_norms[i] += dpopt::detail::squares_as_added<U>(g, factors.inputs.positions);
   }
 }

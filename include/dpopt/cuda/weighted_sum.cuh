@@ -73,17 +73,17 @@ __device__ inline void add_weighted_chunk(const row_view<U>& rows, const double*
 
 /// The same of outer products, a thread an element: for layers that are too small for a product of matrices. Both
 /// factors meet in Out, the output gradient scaled and rounded as the core's scale_row does.
-template <class U, class Out, class Shared>
-__device__ inline void add_weighted_chunk(const outer_view<U>& v, const double* factors, Out* out, isize chunk,
-                                          Shared& scales) {
+template <FactoredView View, class Out, class Shared>
+__device__ inline void add_weighted_chunk(const View& v, const double* factors, Out* out, isize chunk, Shared& scales) {
   const isize first = chunk * static_cast<isize>(blockDim.x), k = first + threadIdx.x;
   if (first >= v.elements()) return;
   const bool mine = k < v.elements();
   const outer_place at = v.place(mine ? k : first);
   Out sum = mine ? out[k] : Out(0);
-  for_each_kept<Out, double>(factors, v.inputs.batch, scales, [&](isize i, double scale) {
-    sum += narrowed<Out>(scale * static_cast<double>(v.outputs.row(i)[at.output])) *
-           static_cast<Out>(v.inputs.row(i)[at.input]);
+  for_each_kept<Out, double>(factors, v.samples(), scales, [&](isize i, double scale) {
+    for (isize t = 0; t < v.positions(); ++t)
+      sum += narrowed<Out>(scale * static_cast<double>(v.output(i, t)[at.output])) *
+             static_cast<Out>(v.input(i, t)[at.input]);
   });
   if (mine) out[k] = sum;
 }

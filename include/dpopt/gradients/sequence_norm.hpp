@@ -25,7 +25,7 @@ namespace dpopt::detail {
 /// Whether Gram matrices of T positions cost less than the gradient [p x d]: T^2 (d + p) / 2 against T d p, where the
 /// triangle is made in blocks and its operands are transposed first; the factor is measured
 /// (bench/gradients_bench.cpp).
-[[nodiscard]] inline bool gram_is_cheaper(isize positions, isize d, isize p) noexcept {
+[[nodiscard]] DPOPT_DEVICE inline bool gram_is_cheaper(isize positions, isize d, isize p) noexcept {
   const double t = static_cast<double>(positions);
   return positions <= 1024 && // beyond, two matrices of doubles would take 16 MiB
          0.85 * t * static_cast<double>(d + p) <= static_cast<double>(d) * static_cast<double>(p);
