@@ -42,6 +42,8 @@ const expected_batch scaling{.expected_batch_size = across_ranks{8.0}};
 const adam base{.learning_rate = 0.05};
 
 using host_optimizer = dp_optimizer<double, learning, counter_gaussian, adam, ledgered<>, expected_batch, integer_grid>;
+using deferred_optimizer =
+    dp_optimizer<double, learning, counter_gaussian, adam, ledgered<>, expected_batch, integer_grid, at_step>;
 using device_optimizer = device_trainer<double, recording_api, learning, counter_gaussian, adam, ledgered<>,
                                         expected_batch, cuda::integer_grid>;
 
@@ -63,11 +65,13 @@ struct run {
 
 private:
   Opt made(const std::string& path) {
-    if constexpr (std::is_same_v<Opt, host_optimizer>)
-      return Opt(model.views(), dp_options{}, clipper(), noise, base, ledgered{path}, scaling, integer_grid{});
-    else
+    if constexpr (std::is_same_v<Opt, device_optimizer>)
       return Opt(model.views(), dp_options{}, device, clipper(), noise, base, ledgered{path}, scaling,
                  cuda::integer_grid{});
+    else if constexpr (std::is_same_v<Opt, deferred_optimizer>)
+      return Opt(model.views(), dp_options{}, clipper(), noise, base, ledgered{path}, scaling, integer_grid{},
+                 at_step{});
+    else return Opt(model.views(), dp_options{}, clipper(), noise, base, ledgered{path}, scaling, integer_grid{});
   }
 };
 
@@ -104,6 +108,15 @@ TEST_CASE("a checkpoint goes on bit by bit from a device to a CPU, back, and bet
   expect_bit_by_bit<device_optimizer, device_optimizer>(whole);
   expect_bit_by_bit<host_optimizer, device_optimizer>(whole);
   expect_bit_by_bit<device_optimizer, host_optimizer>(whole);
+}
+
+TEST_CASE("a run that clipped at_step goes on bit by bit on a device and as_ready, and the reverse") {
+  const temporary_file file;
+  run<host_optimizer> whole(file.path);
+  whole.train(0, 4);
+  expect_bit_by_bit<deferred_optimizer, device_optimizer>(whole);
+  expect_bit_by_bit<device_optimizer, deferred_optimizer>(whole);
+  expect_bit_by_bit<deferred_optimizer, host_optimizer>(whole);
 }
 
 TEST_CASE("a device's checkpoint that is older than the ledger goes on with all costs and fresh noise") {

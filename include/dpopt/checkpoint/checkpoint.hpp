@@ -97,13 +97,14 @@ struct checkpoint_access {
     return out.empty() ? text : out;
   }
 
-  /// What must be alike for a record to fit, as (name, text): all of the configuration except how sums travel, and of
-  /// a base optimizer its kind alone, since learning rates may change on the way.
+  /// What must be alike for a record to fit, as (name, text): all of the configuration except how sums travel and when
+  /// samples are clipped, of which nothing is left between steps; and of a base optimizer its kind alone, since
+  /// learning rates may change on the way.
   template <class Opt>
   static std::vector<std::pair<std::string, std::string>> requirements(const Opt& opt) {
     std::vector<std::pair<std::string, std::string>> out;
     for (const auto& [name, text] : opt.configuration()) {
-      if (name == "bucket_elements") continue;
+      if (name == "bucket_elements" || name == "schedule") continue;
       std::string shown = text;
       if (name == "base optimizer") shown = kinds_in(text);
       if (name == "accumulator" && shown.starts_with("cuda::")) shown.erase(0, 6); // the same numbers elsewhere
