@@ -178,17 +178,21 @@ TEST_CASE("the host waits for the norms' event alone, once a microbatch, and onl
 
 namespace {
 
-/// One rank, per layer, floats; a model of its own.
+/// What one rank trains: floats, per layer; a device and a model of its own.
 struct float_trainer {
   recording_api device{7};
   toy_model<float> model{toy_sizes()};
-  toy_feeder<float> feeder;
+  toy_feeder<float> feeder = {};
 
+  [[nodiscard]] auto optimizer(threads comm) {
+    return device_trainer(model.views(), dp_options{}, device, per_layer_bounds(), noise, scaling,
+                          adam{.learning_rate = 0.05}, device_ranks(std::move(comm)));
+  }
+  /// The only rank.
   template <class F>
   void with_optimizer(F f) {
     rethrow_first(run_ranks(1, [&](threads comm) {
-      device_trainer opt(model.views(), dp_options{}, device, per_layer_bounds(), noise, scaling,
-                         adam{.learning_rate = 0.05}, device_ranks(std::move(comm)));
+      auto opt = optimizer(std::move(comm));
       f(opt);
     }));
   }
@@ -313,15 +317,12 @@ TEST_CASE("a sum over ranks that one rank cannot start is the same error on all,
   std::vector<std::vector<std::string>> afterwards(3); // calls of the first attempt, from the sum on
   const auto errors = run_ranks(3, [&](threads comm) {
     const auto rank = static_cast<std::size_t>(comm.rank());
-    recording_api device(comm.rank());
-    toy_model<float> model(toy_sizes());
-    toy_feeder<float> feeder;
-    device_trainer opt(model.views(), dp_options{}, device, per_layer_bounds(), noise, scaling,
-                       adam{.learning_rate = 0.05}, device_ranks(std::move(comm)));
-    const auto before = model.all_values();
-    if (rank == 1) device.fail_next("all_reduce");
+    float_trainer t{.device = recording_api(comm.rank())};
+    auto opt = t.optimizer(std::move(comm));
+    const auto before = t.model.all_values();
+    if (rank == 1) t.device.fail_next("all_reduce");
     const auto attempt = [&](std::string& text) {
-      feeder.feed(opt, 0, {{static_cast<isize>(rank)}});
+      t.feeder.feed(opt, 0, {{static_cast<isize>(rank)}});
       try {
         opt.step();
       } catch (const std::exception& e) {
@@ -329,12 +330,12 @@ TEST_CASE("a sum over ranks that one rank cannot start is the same error on all,
       }
     };
     attempt(first_error[rank]);
-    for (const recorded_call& c : device.calls())
+    for (const recorded_call& c : t.device.calls())
       if (c.what == kind::all_reduce || c.what == kind::abandon || c.name == "zero sums")
         afterwards[rank].push_back(c.name);
     attempt(second_error[rank]);
-    if (device.count(kind::abandon) != 1) throw std::logic_error("sums were not given up once");
-    unchanged[rank] = model.all_values() == before;
+    if (t.device.count(kind::abandon) != 1) throw std::logic_error("sums were not given up once");
+    unchanged[rank] = t.model.all_values() == before;
   });
   CHECK(error_texts(errors).empty());
   for (std::size_t r = 0; r < 3; ++r) {
@@ -353,20 +354,17 @@ TEST_CASE("after a release that one rank's device refused, no rank goes on") {
   std::vector<std::string> alone(2), together(2);
   rethrow_first(run_ranks(2, [&](threads comm) {
     const auto rank = static_cast<std::size_t>(comm.rank());
-    recording_api device(comm.rank());
-    toy_model<float> model(toy_sizes());
-    toy_feeder<float> feeder;
-    device_trainer opt(model.views(), dp_options{}, device, per_layer_bounds(), noise, scaling,
-                       adam{.learning_rate = 0.05}, device_ranks(std::move(comm)));
+    float_trainer t{.device = recording_api(comm.rank())};
+    auto opt = t.optimizer(std::move(comm));
     for (std::string* text : {&alone[rank], &together[rank]}) {
-      if (rank == 1 && text == &alone[rank]) device.fail_next("release_once");
-      const auto before = model.all_values();
-      feeder.feed(opt, 0, {{static_cast<isize>(rank)}});
+      if (rank == 1 && text == &alone[rank]) t.device.fail_next("release_once");
+      const auto before = t.model.all_values();
+      t.feeder.feed(opt, 0, {{static_cast<isize>(rank)}});
       try {
         opt.step();
       } catch (const std::exception& e) {
         *text = e.what();
-        if (model.all_values() != before) *text += "; values changed";
+        if (t.model.all_values() != before) *text += "; values changed";
       }
     }
   }));
@@ -414,11 +412,9 @@ TEST_CASE("a base optimizer that fails to describe itself on one rank's device i
 
 TEST_CASE("a device without memory fails the construction, on every rank and by name") {
   const auto errors = run_ranks(2, [&](threads comm) {
-    recording_api device;
-    toy_model<float> model(toy_sizes());
-    if (comm.rank() == 1) device.fail_next("allocate sums");
-    device_trainer opt(model.views(), dp_options{}, device, per_layer_bounds(), noise, scaling,
-                       adam{.learning_rate = 0.05}, device_ranks(std::move(comm)));
+    float_trainer t;
+    if (comm.rank() == 1) t.device.fail_next("allocate sums");
+    auto opt = t.optimizer(std::move(comm));
   });
   CHECK(error_text(errors[0]).find("rank 1: device call allocate sums") == 0);
   CHECK(error_text(errors[1]) == error_text(errors[0]));

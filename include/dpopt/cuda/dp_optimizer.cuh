@@ -176,9 +176,7 @@ public:
   /// when it threw in a skipped step.
   template <std::invocable F>
   auto step(F&& closure) {
-    hook_.require_outside("a step with a closure");
-    if (phase_ == phase::released) finish_step(); // a closure begins a step of its own
-    return run_closure(failure_, std::forward<F>(closure), [this] { step(); });
+    return run(std::forward<F>(closure), [this] { step(); });
   }
 
   /// Everything before the base optimizer: work that follows on the stream finds the released gradients in the arrays
@@ -197,10 +195,8 @@ public:
   /// Runs closure, then pre_step(). @return false for a skipped (virtual) step.
   template <std::invocable F>
   bool pre_step(F&& closure) {
-    hook_.require_outside("a step with a closure");
-    if (phase_ == phase::released) finish_step();
     bool released = false;
-    run_closure(failure_, std::forward<F>(closure), [&] { released = pre_step(); });
+    run(std::forward<F>(closure), [&] { released = pre_step(); });
     return released;
   }
 
@@ -514,6 +510,13 @@ private:
       abandon_sums();
       throw;
     }
+  }
+
+  template <class F, class Collective>
+  auto run(F&& closure, Collective&& collective) {
+    hook_.require_outside("a step with a closure");
+    if (phase_ == phase::released) finish_step(); // a closure begins a step of its own
+    return run_closure(failure_, std::forward<F>(closure), std::forward<Collective>(collective));
   }
 
   parameter_set<T> parameters_;
