@@ -78,6 +78,7 @@ set(dpopt_core_headers
     dpopt/dp_optimizer/roles.hpp
     dpopt/dp_optimizer/sample_rows.hpp
     dpopt/dp_optimizer/schedule.hpp
+    dpopt/dp_optimizer/spoil.hpp
     dpopt/dp_optimizer/step_budget.hpp
     dpopt/dp_optimizer/step_noise.hpp
     dpopt/dp_optimizer/step_release.hpp

@@ -25,6 +25,7 @@
 #include "dpopt/dp_optimizer/reduction.hpp"
 #include "dpopt/dp_optimizer/roles.hpp"
 #include "dpopt/dp_optimizer/schedule.hpp"
+#include "dpopt/dp_optimizer/spoil.hpp"
 #include "dpopt/dp_optimizer/step_budget.hpp"
 #include "dpopt/dp_optimizer/step_noise.hpp"
 #include "dpopt/dp_optimizer/step_release.hpp"
@@ -406,6 +407,7 @@ private:
     memory_.make_slots(base_);
     fix_noise();
     if constexpr (!elementwise || scatters) memory_.make_gradients();
+    if constexpr (placement_type::before_reduction && std::integral<sum_type>) mask_.draw_key();
   }
 
   /// The configuration as (name, value) texts: what describe() shows and what ranks compare. Names live for ever.
@@ -466,9 +468,15 @@ private:
                        contributions_.sum().data() + plan().offset(p), parameters_[p].size());
         });
       // Without this rank's noise the others would see their exact sum: let them see nothing.
-      if (failure_) spoil(std::span(contributions_.sum().data() + bucket.first, static_cast<std::size_t>(bucket.size)));
+      if (failure_) spoil_sums(contributions_.sum().data() + bucket.first, bucket.size);
     }
     reduction_.start_sum(communicator_, k, contributions_.sum().data() + bucket.first);
+  }
+
+  void spoil_sums(sum_type* sums, isize n) noexcept {
+    const std::span numbers(sums, static_cast<std::size_t>(n));
+    if constexpr (std::integral<sum_type>) mask_.spoil(numbers);
+    else spoil(numbers);
   }
 
   /// COLLECTIVE unless skipped: completes the sum over ranks, charges the accountant, agrees on status.
@@ -703,6 +711,7 @@ private:
   control_message control_;
   memory_type memory_;
   step_budget budget_;
+  integer_mask mask_; // of sums on an integer grid that have noise before they are reduced
   step_hook<dp_optimizer> hook_;
   failure failure_;
   phase phase_ = phase::accumulating;

@@ -10,28 +10,11 @@
 #include "dpopt/core/error.hpp"
 #include "dpopt/core/types.hpp"
 
-#include <algorithm>
-#include <concepts>
 #include <cstddef>
-#include <cstdint>
-#include <limits>
-#include <random>
-#include <span>
 #include <utility>
 #include <vector>
 
 namespace dpopt {
-
-/// Overwrites numbers so that nothing can be learned from their sum over ranks.
-template <class V>
-void spoil(std::span<V> numbers) {
-  if constexpr (std::floating_point<V>) {
-    std::ranges::fill(numbers, std::numeric_limits<V>::quiet_NaN());
-  } else { // a random word hides whatever is added to it
-    std::random_device random;
-    for (V& x : numbers) x = static_cast<V>((static_cast<std::uint64_t>(random()) << 32) | random());
-  }
-}
 
 /// Scatters: each rank gets the sum of its own part of each bucket, and gathers the parts of the others.
 ///

@@ -9,6 +9,7 @@
 #include "dpopt/core/types.hpp"
 #include "dpopt/dp_optimizer/reduction.hpp"
 #include "dpopt/dp_optimizer/release.hpp"
+#include "dpopt/dp_optimizer/spoil.hpp"
 #include "dpopt/dp_optimizer/step_noise.hpp"
 #include "dpopt/dp_optimizer/update_memory.hpp"
 #include "dpopt/parameters/parameter_set.hpp"
