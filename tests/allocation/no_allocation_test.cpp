@@ -14,6 +14,7 @@
 #include "dpopt/gradients/linear_weight.hpp"
 #include "dpopt/gradients/materialized.hpp"
 #include "dpopt/optimizers/adam.hpp"
+#include "dpopt/optimizers/exponential_average.hpp"
 
 #include "support/catch.hpp"
 #include "support/random_numbers.hpp"
@@ -228,21 +229,12 @@ TEST_CASE("no step after the first allocates: a clipper that learns its bounds, 
   CHECK(net.allocations_of(opt) == 0);
 }
 
-namespace {
-
-/// Its text needs no memory. Ranks compare the base optimizer's text in each step, since learning rates may change.
-struct terse_adam : adam {
-  [[nodiscard]] static std::string describe() { return "terse"; }
-};
-
-} // namespace
-
-TEST_CASE("no step after the first allocates on two ranks, but for the base optimizer's text") {
+TEST_CASE("no step after the first allocates on two ranks, which compare the base optimizer's options") {
   std::size_t counted[2] = {};
   test::rethrow_first(test::run_ranks(2, [&](threads comm) {
     std::size_t& mine = counted[comm.rank()];
     deep_network net;
-    dp_optimizer opt(net.views(), dp_options{}, flat{1.0}, terse_adam{}, some_noise(), expected_batch{8},
+    dp_optimizer opt(net.views(), dp_options{}, flat{1.0}, exponential_average<adam>{}, some_noise(), expected_batch{8},
                      std::move(comm));
     mine = net.allocations_of(opt);
   }));

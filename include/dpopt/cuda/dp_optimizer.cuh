@@ -440,9 +440,9 @@ private:
 
   /// COLLECTIVE, on the host. Every rank returns, or every rank throws with the sums dropped.
   void exchange_status(bool summed, bool charged) {
-    std::string base; // learning rates may change
+    std::uint64_t base = 0; // learning rates may change
     failure_.record([&] {
-      if (ranks() > 1) base = dpopt::detail::policy_text(base_);
+      if (ranks() > 1) base = dpopt::detail::policy_digest(base_);
     });
     const step_declaration mine{.step = steps_,
                                 .iterations = last_iterations_,
@@ -463,7 +463,8 @@ private:
     }
     if (control_.side().back() > 0) give_up_ranks(); // before anything more goes to streams that may wait for ever
     const auto pay = [&](double rate) { charge(rate); };
-    if (ranks_agree(control_, ranks(), mine, charged, pay, failure_)) return;
+    const auto words = [&] { return dpopt::detail::policy_text(base_); };
+    if (ranks_agree(control_, ranks(), mine, charged, pay, words, failure_)) return;
     ++steps_;
     abandon_sums();
     failure_.raise_together(host());

@@ -9,9 +9,11 @@
 #include "dpopt/core/error.hpp"
 #include "dpopt/noise/keyed_digest.hpp"
 #include "dpopt/noise/noise_mechanism.hpp"
+#include "dpopt/optimizers/base_optimizer.hpp"
 #include "dpopt/parameters/fingerprint.hpp"
 
 #include <concepts>
+#include <cstdint>
 #include <iomanip>
 #include <sstream>
 #include <string>
@@ -25,14 +27,28 @@ namespace dpopt::detail {
 /// (name, value) pairs. Names live for ever.
 using configuration_texts = std::vector<std::pair<std::string_view, std::string>>;
 
+template <class P>
+concept Describes = requires(const P policy) {
+  { policy.describe() } -> std::convertible_to<std::string>;
+};
+
 /// A policy in its own words, or the name of its type.
 template <class P>
 [[nodiscard]] std::string policy_text(const P& policy) {
-  if constexpr (requires {
-                  { policy.describe() } -> std::convertible_to<std::string>;
-                })
-    return policy.describe();
+  if constexpr (Describes<P>) return policy.describe();
   else return typeid(P).name();
+}
+
+/// What ranks compare of a base optimizer in each step: its options or, where it does not show them, its words. The
+/// latter may need memory.
+template <class P>
+[[nodiscard]] std::uint64_t policy_digest(const P& policy) {
+  fingerprint digest;
+  if constexpr (ShowsOptions<P>)
+    policy.visit_options([&](std::string_view option, auto value) { digest.add(option).add(value); });
+  else if constexpr (Describes<P>) digest.add(std::string(policy.describe()));
+  else digest.add(std::string_view(typeid(P).name()));
+  return digest.value();
 }
 
 /// Whether the user gave the seed, so that the noise can be predicted.

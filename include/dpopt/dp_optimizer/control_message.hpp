@@ -27,8 +27,8 @@ struct step_declaration {
   double sampling_rate = 1;
   double noise_multiplier = 0;
   double noise_std = 0;
-  std::string_view base = {}; ///< the base optimizer with its options
-  std::uint64_t updates = 0;  ///< that went through: one that failed on one rank only left it behind the others
+  std::uint64_t base = 0;    ///< digest of the base optimizer's options
+  std::uint64_t updates = 0; ///< that went through: one that failed on one rank only left it behind the others
 
   static constexpr double digest_limit = 0x1p18; ///< digests are whole numbers below it
   static constexpr int most_ranks = 1 << 17;     ///< over which squares of digests add up exactly in double
@@ -41,10 +41,11 @@ struct step_declaration {
   }
 
   /// The error when ranks are not alike: this rank's side of it.
-  [[nodiscard]] std::string difference() const {
+  /// @param base_text the base optimizer with its options.
+  [[nodiscard]] std::string difference(std::string_view base_text) const {
     return message("ranks differ in what they declared for step ", step, "; this one has ", iterations,
                    " logical batches, sampling rate ", sampling_rate, ", noise multiplier ", noise_multiplier,
-                   ", noise std ", noise_std, ", base optimizer ", base, ", ", updates,
+                   ", noise std ", noise_std, ", base optimizer ", base_text, ", ", updates,
                    " updates (fewer than elsewhere if one failed on this rank only; resume all ranks from a "
                    "checkpoint then)");
   }
@@ -94,16 +95,18 @@ private:
 
 /// After the sum: whether no rank failed and all declared the same. If not, a rank that has not charged the step does:
 /// somewhere noise may be out, and ranks never know less than the others of what it cost; and `problem` holds an error.
-/// @param charge called with the rate that the other ranks declared.
-template <class Charge>
+/// @param charge called with the rate that the other ranks declared. @param base the base optimizer in words, which
+/// only
+///   an error asks for: a step allocates nothing.
+template <class Charge, class Words>
 [[nodiscard]] bool ranks_agree(const control_message& control, int ranks, const step_declaration& mine, bool charged,
-                               const Charge& charge, failure& problem) {
+                               const Charge& charge, const Words& base, failure& problem) {
   if (!control.any_failed() && control.all_alike(ranks)) return true;
   if (!charged && control.agreed_rate() > 0) {
     failure second; // of which nobody hears: the step's own comes first
     second.record([&] { charge(control.agreed_rate()); });
   }
-  if (!control.any_failed()) problem.record([&] { throw state_error(mine.difference()); });
+  if (!control.any_failed()) problem.record([&] { throw state_error(mine.difference(base())); });
   return false;
 }
 

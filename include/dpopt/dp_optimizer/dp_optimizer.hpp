@@ -564,10 +564,10 @@ private:
 
   /// COLLECTIVE. Every rank returns, or every rank throws with the sums dropped.
   void exchange_status(bool charged) {
-    std::string base; // learning rates may change
+    std::uint64_t base = 0; // learning rates may change
     std::ranges::copy(contributions_.side(), control_.side().begin());
     failure_.record([&] {
-      if (communicator_.size() > 1) base = detail::policy_text(base_);
+      if (communicator_.size() > 1) base = detail::policy_digest(base_);
       add_side_noise(placement_.before(communicator_.rank(), communicator_.size()));
     });
     const step_declaration mine{.step = steps_,
@@ -582,7 +582,8 @@ private:
     control_.declare(failed, failed ? 0.0 : mine.digest(), state_.empty() ? 0.0 : state_.sampling_rate());
     reduction_.exchange(communicator_, control_.data(), control_.size());
     const auto pay = [&](double rate) { charge(rate); };
-    if (ranks_agree(control_, communicator_.size(), mine, charged, pay, failure_)) return;
+    const auto words = [&] { return detail::policy_text(base_); };
+    if (ranks_agree(control_, communicator_.size(), mine, charged, pay, words, failure_)) return;
     ++steps_; // noise placed before the reduction has been seen by other ranks
     abandon_sums();
     failure_.raise_together(communicator_);

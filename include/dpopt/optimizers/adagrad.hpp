@@ -8,7 +8,6 @@
 /// Slots start at zero, so the initial value is added by the first step.
 #pragma once
 
-#include "dpopt/core/error.hpp"
 #include "dpopt/core/platform.hpp"
 #include "dpopt/core/types.hpp"
 #include "dpopt/optimizers/base_optimizer.hpp"
@@ -56,12 +55,18 @@ struct adagrad {
   double eps = 1e-10;
   bool maximize = false;
 
+  using options_of = adagrad;
   /// The options, for describe() of the optimizer and for comparison between ranks.
-  [[nodiscard]] std::string describe() const {
-    return message("adagrad(learning_rate=", learning_rate, ", lr_decay=", lr_decay, ", weight_decay=", weight_decay,
-                   ", initial_accumulator_value=", initial_accumulator_value, ", eps=", eps, ", maximize=", maximize,
-                   ")");
+  template <class F>
+  constexpr void visit_options(F&& f) const {
+    f("learning_rate", learning_rate);
+    f("lr_decay", lr_decay);
+    f("weight_decay", weight_decay);
+    f("initial_accumulator_value", initial_accumulator_value);
+    f("eps", eps);
+    f("maximize", maximize);
   }
+  [[nodiscard]] std::string describe() const { return detail::options_text("adagrad", *this); }
 
   /// @throw invalid_argument naming the option that is not finite or negative.
   void validate() const {

@@ -12,7 +12,6 @@
 /// each g^2. It stays right where a schedule changes the noise.
 #pragma once
 
-#include "dpopt/core/error.hpp"
 #include "dpopt/core/platform.hpp"
 #include "dpopt/core/types.hpp"
 #include "dpopt/optimizers/base_optimizer.hpp"
@@ -69,11 +68,18 @@ struct adam_bc {
   double weight_decay = 0; ///< L2: added to the gradient
   bool maximize = false;
 
+  using options_of = adam_bc;
   /// The options, for describe() of the optimizer and for comparison between ranks.
-  [[nodiscard]] std::string describe() const {
-    return message("adam_bc(learning_rate=", learning_rate, ", beta1=", beta1, ", beta2=", beta2, ", floor=", floor,
-                   ", weight_decay=", weight_decay, ", maximize=", maximize, ")");
+  template <class F>
+  constexpr void visit_options(F&& f) const {
+    f("learning_rate", learning_rate);
+    f("beta1", beta1);
+    f("beta2", beta2);
+    f("floor", floor);
+    f("weight_decay", weight_decay);
+    f("maximize", maximize);
   }
+  [[nodiscard]] std::string describe() const { return detail::options_text("adam_bc", *this); }
 
   /// @throw invalid_argument naming the option that is not finite, negative, a rate outside [0, 1), or a floor of 0.
   void validate() const {

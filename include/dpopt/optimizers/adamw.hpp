@@ -4,10 +4,10 @@
 /// Adam with decoupled weight decay, as torch.optim.AdamW. Formula in adam_step.hpp.
 #pragma once
 
-#include "dpopt/core/error.hpp"
 #include "dpopt/core/types.hpp"
 #include "dpopt/optimizers/adam_step.hpp"
 #include "dpopt/optimizers/base_optimizer.hpp"
+#include "dpopt/optimizers/option_check.hpp"
 
 #include <cstddef>
 #include <cstdint>
@@ -27,11 +27,18 @@ struct adamw {
   double weight_decay = 1e-2; ///< decoupled: x *= 1 - learning_rate weight_decay
   bool maximize = false;
 
+  using options_of = adamw;
   /// The options, for describe() of the optimizer and for comparison between ranks.
-  [[nodiscard]] std::string describe() const {
-    return message("adamw(learning_rate=", learning_rate, ", beta1=", beta1, ", beta2=", beta2, ", eps=", eps,
-                   ", weight_decay=", weight_decay, ", maximize=", maximize, ")");
+  template <class F>
+  constexpr void visit_options(F&& f) const {
+    f("learning_rate", learning_rate);
+    f("beta1", beta1);
+    f("beta2", beta2);
+    f("eps", eps);
+    f("weight_decay", weight_decay);
+    f("maximize", maximize);
   }
+  [[nodiscard]] std::string describe() const { return detail::options_text("adamw", *this); }
 
   /// @throw invalid_argument naming the option that is not finite, negative, or a rate outside [0, 1).
   void validate() const { options().validate("adamw"); }

@@ -5,10 +5,10 @@
 /// torch.optim.AdamW(amsgrad=True). Formula in adam_step.hpp.
 #pragma once
 
-#include "dpopt/core/error.hpp"
 #include "dpopt/core/types.hpp"
 #include "dpopt/optimizers/adam_step.hpp"
 #include "dpopt/optimizers/base_optimizer.hpp"
+#include "dpopt/optimizers/option_check.hpp"
 
 #include <cstddef>
 #include <cstdint>
@@ -29,11 +29,19 @@ struct amsgrad {
   bool decoupled = false; ///< weight decay as in adamw and not as an L2 term
   bool maximize = false;
 
+  using options_of = amsgrad;
   /// The options, for describe() of the optimizer and for comparison between ranks.
-  [[nodiscard]] std::string describe() const {
-    return message("amsgrad(learning_rate=", learning_rate, ", beta1=", beta1, ", beta2=", beta2, ", eps=", eps,
-                   ", weight_decay=", weight_decay, ", decoupled=", decoupled, ", maximize=", maximize, ")");
+  template <class F>
+  constexpr void visit_options(F&& f) const {
+    f("learning_rate", learning_rate);
+    f("beta1", beta1);
+    f("beta2", beta2);
+    f("eps", eps);
+    f("weight_decay", weight_decay);
+    f("decoupled", decoupled);
+    f("maximize", maximize);
   }
+  [[nodiscard]] std::string describe() const { return detail::options_text("amsgrad", *this); }
 
   /// @throw invalid_argument naming the option that is not finite, negative, or a rate outside [0, 1).
   void validate() const { options().validate("amsgrad"); }

@@ -40,6 +40,13 @@ template <class B>
   else return false; // a whole-parameter optimizer has none
 }
 
+/// Optional, of either kind: visit_options(f) calls f(name, value) for each option, a number or truth value, so that
+/// ranks can compare them in each step without words, which would need memory. A type derived from such a one has
+/// options of its own, of which the inherited call does not know: options_of must name the type itself.
+template <class B>
+concept ShowsOptions = std::same_as<typename B::options_of, B> &&
+                       requires(const B b) { b.visit_options([](std::string_view, const auto&) {}); };
+
 /// An elementwise optimizer that wants to know the standard deviation of the noise on each number of this step's
 /// gradient, which is public. Where it has this at(), step() calls it instead of the other.
 template <class B, class T>

@@ -21,6 +21,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <string>
+#include <type_traits>
 
 namespace dpopt {
 
@@ -64,7 +65,13 @@ struct exponential_average {
     return slot == average_slot || slot_in_use(base, slot);
   }
 
+  using options_of = std::conditional_t<ShowsOptions<Base>, exponential_average, void>;
   /// The options, for describe() of the optimizer and for comparison between ranks.
+  template <class F>
+  constexpr void visit_options(F&& f) const {
+    base.visit_options(f);
+    f("decay", decay);
+  }
   [[nodiscard]] std::string describe() const {
     std::string of_base;
     if constexpr (requires { base.describe(); }) of_base = base.describe();

@@ -1,15 +1,29 @@
 // SPDX-FileCopyrightText: The dpopt authors
 // SPDX-License-Identifier: Apache-2.0
 /// @file
-/// The one sentence in which a base optimizer refuses an option: optimizer, option, value, what to use instead.
+/// A base optimizer's options in words, and the one sentence in which it refuses one: optimizer, option, value, what to
+/// use instead.
 #pragma once
 
 #include "dpopt/core/error.hpp"
 
 #include <cmath>
+#include <string>
 #include <string_view>
 
 namespace dpopt::detail {
+
+/// "sgd(learning_rate=0.1, maximize=false)".
+template <class Optimizer>
+[[nodiscard]] std::string options_text(std::string_view name, const Optimizer& optimizer) {
+  std::string out(name);
+  const char* before = "(";
+  optimizer.visit_options([&](std::string_view option, auto value) {
+    out += message(before, option, "=", value);
+    before = ", ";
+  });
+  return out + ")";
+}
 
 /// Throws invalid_argument unless `holds`.
 inline void require_option(bool holds, std::string_view optimizer, std::string_view option, double value,

@@ -9,7 +9,6 @@
 /// v - a^2 is a variance that rounding can make negative (equal gradients): it is then 0, where torch gives NaN.
 #pragma once
 
-#include "dpopt/core/error.hpp"
 #include "dpopt/core/platform.hpp"
 #include "dpopt/core/types.hpp"
 #include "dpopt/optimizers/base_optimizer.hpp"
@@ -82,12 +81,19 @@ struct rmsprop {
     return slot == 0 || (slot == 1 ? momentum > 0 : centered);
   }
 
+  using options_of = rmsprop;
   /// The options, for describe() of the optimizer and for comparison between ranks.
-  [[nodiscard]] std::string describe() const {
-    return message("rmsprop(learning_rate=", learning_rate, ", alpha=", alpha, ", eps=", eps,
-                   ", weight_decay=", weight_decay, ", momentum=", momentum, ", centered=", centered,
-                   ", maximize=", maximize, ")");
+  template <class F>
+  constexpr void visit_options(F&& f) const {
+    f("learning_rate", learning_rate);
+    f("alpha", alpha);
+    f("eps", eps);
+    f("weight_decay", weight_decay);
+    f("momentum", momentum);
+    f("centered", centered);
+    f("maximize", maximize);
   }
+  [[nodiscard]] std::string describe() const { return detail::options_text("rmsprop", *this); }
 
   /// @throw invalid_argument naming the option that is not finite, negative, or an alpha outside [0, 1].
   void validate() const {

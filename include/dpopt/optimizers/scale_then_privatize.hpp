@@ -23,6 +23,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <string>
+#include <type_traits>
 
 namespace dpopt {
 
@@ -96,7 +97,15 @@ struct scale_then_privatize {
     return slot >= divisor_slot || slot_in_use(base, slot);
   }
 
+  using options_of = std::conditional_t<ShowsOptions<Base>, scale_then_privatize, void>;
   /// The options, for describe() of the optimizer and for comparison between ranks.
+  template <class F>
+  constexpr void visit_options(F&& f) const {
+    base.visit_options(f);
+    f("beta", beta);
+    f("eps", eps);
+    f("delay", delay);
+  }
   [[nodiscard]] std::string describe() const {
     std::string of_base;
     if constexpr (requires { base.describe(); }) of_base = base.describe();

@@ -9,7 +9,6 @@
 ///   with nesterov     x -= lr (g + momentum b)
 #pragma once
 
-#include "dpopt/core/error.hpp"
 #include "dpopt/core/platform.hpp"
 #include "dpopt/core/types.hpp"
 #include "dpopt/core/vector_dispatch.hpp"
@@ -95,11 +94,18 @@ struct sgd {
   /// Without momentum there is no buffer.
   [[nodiscard]] constexpr bool uses_slot(std::size_t /*slot*/) const { return momentum != 0; }
 
+  using options_of = sgd;
   /// The options, for describe() of the optimizer and for comparison between ranks.
-  [[nodiscard]] std::string describe() const {
-    return message("sgd(learning_rate=", learning_rate, ", momentum=", momentum, ", dampening=", dampening,
-                   ", weight_decay=", weight_decay, ", nesterov=", nesterov, ", maximize=", maximize, ")");
+  template <class F>
+  constexpr void visit_options(F&& f) const {
+    f("learning_rate", learning_rate);
+    f("momentum", momentum);
+    f("dampening", dampening);
+    f("weight_decay", weight_decay);
+    f("nesterov", nesterov);
+    f("maximize", maximize);
   }
+  [[nodiscard]] std::string describe() const { return detail::options_text("sgd", *this); }
 
   /// @throw invalid_argument naming the option that is not finite, negative, or does not go with nesterov.
   void validate() const {
