@@ -179,17 +179,16 @@ TEST_CASE("a token outside of a small table counts in its norm and is added nowh
   table<float, std::int32_t> outside(1, 3, 4, 2);
   outside.tokens = {-1, 4, 1000000};
   const auto ours = outside.ours();
-  double norm = 0;
-  const double factor = 1;
+  std::vector<double> norm(1), factor(1, 1);
   std::vector<float> sum(8, 0.25F);
   device on{recording_api()};
   cuda::many_parameters<decltype(ours.view()), double> norms(1);
-  norms.add(ours.view(), &norm);
+  norms.add(ours.view(), norm.data());
   norms.add_squared_norms(on);
   cuda::many_parameters<decltype(ours.view()), float> sums(1);
-  sums.add(ours.view(), sum.data(), &factor);
+  sums.add(ours.view(), sum.data(), factor.data());
   sums.add_weighted_sums(on);
-  CHECK(norm > 0);
+  CHECK(norm[0] > 0);
   CHECK(sum == std::vector<float>(8, 0.25F));
 }
 
