@@ -17,8 +17,8 @@ elseif(DPOPT_SANITIZE STREQUAL "thread")
 elseif(DPOPT_SANITIZE)
   message(FATAL_ERROR "DPOPT_SANITIZE is '${DPOPT_SANITIZE}': use address, thread or leave it empty")
 endif()
-if(DPOPT_SANITIZE)
-  # Instrumented code makes g++ warn about its own additions; the plain builds judge warnings.
+if(DPOPT_SANITIZE AND CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
+  # Instrumented code makes g++ warn about its own additions; its plain build judges warnings.
   list(REMOVE_ITEM DPOPT_WARNINGS -Werror)
 endif()
 

@@ -5,7 +5,7 @@
 # DPOPT_JOIN_TESTS several test files are compiled as one.
 include_guard(GLOBAL)
 
-# dpopt_joined_tests(<result> <name> <sources...>): sets `result` to sources that hold the same tests, about six files in
+# dpopt_joined_tests(<result> <name> <sources...>): sets `result` to sources that hold the same tests, about twelve files in
 # each. Headers come first, once; every test file stands in a namespace of its own, so that no names meet. A file with a
 # line `// compiled alone: why` stays as it is: it replaces something global, or adds to the library's namespace.
 function(dpopt_joined_tests result name)
@@ -22,7 +22,7 @@ function(dpopt_joined_tests result name)
     set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS "${source}")
   endforeach()
   list(LENGTH together count)
-  math(EXPR parts "(${count} + 5) / 6")
+  math(EXPR parts "(${count} + 11) / 12")
   set(joined "")
   set(part 0)
   while(part LESS parts)

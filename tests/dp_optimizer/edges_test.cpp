@@ -538,7 +538,7 @@ data held_as(const std::string& kind, const edge& row) {
 
 } // namespace
 
-TEST_CASE("edges: every edge case, source, clipper and accumulator gives the sum of the definition") {
+TEST_CASE("edges: every edge case, source, clipper and accumulator gives the sum of the definition", "[one thread]") {
   const std::vector<strategy> clippers = strategies();
   const auto check = [](const edge& row, const std::string& kind, std::span<const strategy> hows) {
     data held = held_as(kind, row);
@@ -556,7 +556,8 @@ TEST_CASE("edges: every edge case, source, clipper and accumulator gives the sum
   SUCCEED("the table is through");
 }
 
-TEST_CASE("edges: clippers that learn or follow a schedule give the sum and the counts of the definition") {
+TEST_CASE("edges: clippers that learn or follow a schedule give the sum and the counts of the definition",
+          "[one thread]") {
   const auto usual = [](real bound, real norm) { return std::min(1.0L, bound / (norm + 1e-6L)); };
   const std::array<double, 2> bounds{0.9, 0.4};
   const std::array<double, 3> edges{0.03, 0.7, 50};

@@ -11,9 +11,9 @@
 ///    disagree; shuffles from lanes outside of the mask;
 ///  - indices outside of shared arrays, more shared memory than there is, vector loads that are not aligned (those of
 ///    vector_load.cuh); what is written less than 64 bytes outside of a shared array through a pointer into it.
-/// Shared memory is NaN, or -1, until written. With -fsanitize=thread of g++ (clang's takes switches of fibers for races):
-/// races between threads of a block, and of blocks up to 2048 threads apart. With -fsanitize=address: reads and writes
-/// outside of any memory. With -fsanitize=undefined: overflow of a signed index.
+/// Shared memory is NaN, or -1, until written. With -fsanitize=thread of g++ (clang's takes switches of fibers for
+/// races): races between threads of a block, and of blocks up to 2048 threads apart. With -fsanitize=address: reads and
+/// writes outside of any memory. With -fsanitize=undefined: overflow of a signed index.
 ///
 /// What it cannot show:
 ///  - speed; weak memory order beyond races; -ftz, -prec-div and other modes of nvcc's arithmetic;
