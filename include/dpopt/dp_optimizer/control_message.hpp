@@ -95,9 +95,8 @@ private:
 
 /// After the sum: whether no rank failed and all declared the same. If not, a rank that has not charged the step does:
 /// somewhere noise may be out, and ranks never know less than the others of what it cost; and `problem` holds an error.
-/// @param charge called with the rate that the other ranks declared. @param base the base optimizer in words, which
-/// only
-///   an error asks for: a step allocates nothing.
+/// @param charge called with the rate that the other ranks declared.
+/// @param base gives the base optimizer in words, which only an error asks for: a step allocates nothing.
 template <class Charge, class Words>
 [[nodiscard]] bool ranks_agree(const control_message& control, int ranks, const step_declaration& mine, bool charged,
                                const Charge& charge, const Words& base, failure& problem) {
