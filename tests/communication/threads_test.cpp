@@ -160,6 +160,25 @@ TEST_CASE("parts of other lengths are an error on all ranks, and a rank that lea
   CHECK(mentions(left[2], "rank 1 left"));
 }
 
+TEST_CASE("what a rank posted is not read once it is through with it") { // AddressSanitizer would tell
+  for (const bool drops : {false, true}) {
+    detail::meeting three(3);
+    float x = 0;
+    auto parts = std::make_unique<std::array<isize, 3>>(std::array<isize, 3>{0, 0, 1});
+    const std::array<isize, 3> same = *parts, others{1, 0, 0};
+    const auto post = [&](int rank, std::span<const isize> lengths) {
+      return three.post(rank, {.verb = "reduce-scatter", .type = "float", .count = 1, .parts = lengths}, &x);
+    };
+    const std::uint64_t first = post(0, *parts), second = post(1, same);
+    CHECK(post(2, others) == detail::meeting::none);
+    CHECK_THROWS_AS(three.wait(0, first), communication_error);
+    parts.reset();
+    if (drops) three.drop(1, second);
+    three.leave(1);
+    three.leave(2);
+  }
+}
+
 TEST_CASE("a scattered sum has the bits of a sum") {
   std::array<std::array<double, 1000>, 3> whole{};
   std::array<std::array<double, 1000>, 3> scattered{};

@@ -38,7 +38,7 @@ struct collective {
   std::string_view type;             ///< element type in messages
   isize count = 0;                   ///< elements
   int root = 0;                      ///< source of a broadcast; 0 for the others
-  std::span<const isize> parts = {}; ///< lengths by rank where ranks have parts; alive as long as the buffer
+  std::span<const isize> parts = {}; ///< lengths by rank where ranks have parts; theirs, as the buffer is
   void (*run)(const collective& what, std::span<void* const> buffers, isize first, isize count) = nullptr;
 
   [[nodiscard]] bool same(const collective& other) const {
@@ -94,6 +94,7 @@ public:
     if (std::exchange(place(rank).left, true)) return;
     const std::uint64_t next = place(rank).next;
     for (std::uint64_t number = oldest_; number != next; ++number) give_up(lock, rank, number);
+    if (!failure_.empty()) return; // and what the others posted may be gone
     if (entry& e = at(next); next - oldest_ < ring_.size() && e.posted > 0) fail(left_text(rank, next, e.what.text()));
   }
 
@@ -213,7 +214,8 @@ private:
     if (e.open[static_cast<std::size_t>(rank)] == 0) return;
     if (!complete(e)) {
       e.cancelled = true;
-      fail(message("rank ", rank, " gave up collective number ", number, ", a ", e.what.text(), ", before its end"));
+      if (failure_.empty()) // else who posted first may be through with it, and its parts gone
+        fail(message("rank ", rank, " gave up collective number ", number, ", a ", e.what.text(), ", before its end"));
       changed_.notify_all();
       changed_.wait(lock, [&] { return e.busy == 0; });
     }
