@@ -38,7 +38,7 @@ public:
   [[nodiscard]] isize size() const { return table_->size(bytes_); }
   [[nodiscard]] bool rows_are_cheaper() const { return table_->write != nullptr && table_->rows_are_cheaper(bytes_); }
   template <class V>
-    requires TakesRows<A> && std::same_as<V, typename A::row_type>
+    requires TakesRows<A> && std::same_as<V, typename A::value_type> // nvcc looks for a row_type in any A
   void write_rows(samples range, V* rows, workspace& scratch) const {
     table_->write(bytes_, range, rows, scratch);
   }

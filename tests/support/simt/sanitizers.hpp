@@ -36,8 +36,6 @@ void __tsan_release(void* address);
 
 #if defined(DPOPT_SIMT_ASAN)
 extern "C" {
-/// Clang's stacks for use after return, one for each fiber, take nine tenths of the time; g++ has none by default.
-__attribute__((weak, used)) inline const char* __asan_default_options() { return "detect_stack_use_after_return=0"; }
 void __sanitizer_start_switch_fiber(void** save, const void* bottom, std::size_t size);
 void __sanitizer_finish_switch_fiber(void* save, const void** old_bottom, std::size_t* old_size);
 void __asan_poison_memory_region(const volatile void* address, std::size_t size);
