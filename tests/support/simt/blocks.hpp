@@ -107,9 +107,30 @@ DPOPT_SIMT_UNSEEN inline char* map_stacks(unsigned n) {
   if (p == MAP_FAILED) throw error("no memory for the stacks of a block");
   return static_cast<char*>(p);
 }
-DPOPT_SIMT_UNSEEN inline void unmap_stacks(char* p, unsigned n) {
-  if (p != nullptr) munmap(p, stack_bytes * n);
-}
+
+/// Stacks of a block's fibers, kept for the next launch. Functions that never returned leave marks for
+/// AddressSanitizer: near the top always, anywhere once a launch was stopped.
+struct kept_stacks {
+  char* at = nullptr;
+  unsigned count = 0;
+  bool stopped = false;
+
+  DPOPT_SIMT_UNSEEN char* take(unsigned n) {
+    if (n > count) {
+      if (at != nullptr) munmap(at, stack_bytes * count);
+      count = 0;
+      at = map_stacks(n);
+      count = n;
+      stopped = true; // whatever was there before
+    }
+    constexpr std::size_t top = 4096;
+    if (std::exchange(stopped, false)) sanitizer::allow(at, stack_bytes * count);
+    else
+      for (unsigned i = 1; i <= n; ++i) sanitizer::allow(at + stack_bytes * i - top, top);
+    return at;
+  }
+};
+inline kept_stacks stacks;
 
 /// Sets all bits of memory in whole gaps. Word by word: memset is seen by ThreadSanitizer, as a write by who calls it.
 DPOPT_SIMT_UNSEEN inline void fill_shared(char* p, std::size_t bytes) {
@@ -143,10 +164,7 @@ DPOPT_SIMT_UNSEEN inline kept_block& take_block() {
 /// Shared memory is NaN, or -1, until it is written (shared_at()): what an earlier block left is never seen.
 DPOPT_SIMT_UNSEEN inline void prepare_memory() {
   grid_state& g = *running;
-  if (!sanitizer::sees_threads) {
-    if (g.stacks == nullptr) g.stacks = map_stacks(g.threads);
-    sanitizer::allow(g.stacks, stack_bytes * g.threads); // what functions left that never returned
-  }
+  if (!sanitizer::sees_threads) g.stacks = stacks.take(g.threads);
   kept_block& own = take_block();
   g.arena = own.arena.get();
   g.edges = own.edges.data();
@@ -262,7 +280,7 @@ DPOPT_SIMT_UNSEEN inline void run_grid() {
                    static_cast<unsigned>(at / g.grid.x / g.grid.y)));
   }
   sanitizer::acquire(&g.end);
-  unmap_stacks(g.stacks, g.threads);
+  if (g.problem[0] != 0) stacks.stopped = true;
   for (const auto& own : kept_blocks) sanitizer::allow(own->arena.get(), own->bytes);
   constexpr std::size_t most_kept = 256;
   if (kept_blocks.size() > most_kept) kept_blocks.resize(most_kept);
@@ -296,7 +314,7 @@ counts launch(Kernel kernel, dim3 grid, dim3 block, Arguments... arguments) {
   g.fibers = fibers.data();
   auto all = std::make_tuple(kernel, arguments...);
   g.arguments = &all;
-  g.call = [](void* p) { std::apply([](auto k, auto... a) { k(a...); }, *static_cast<decltype(all)*>(p)); };
+  g.call = [](void* p) { std::apply([](auto k, const auto&... a) { k(a...); }, *static_cast<decltype(all)*>(p)); };
   running = &g;
   try {
     detail::run_grid();
