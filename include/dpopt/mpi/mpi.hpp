@@ -56,14 +56,16 @@ public:
 
   private:
     friend class mpi;
-    /// What MPI reads during a reduce-scatter or all-gather, and where its results belong.
+    /// What MPI reads and writes during a reduce-scatter or all-gather, and where its results belong.
     struct parts {
       std::vector<int> counts, starts; // one a rank and MPI call
       struct moved {
-        std::byte *from, *to;
+        const std::byte* from;
+        std::byte* to;
         std::size_t bytes;
       };
-      std::vector<moved> moves; // one an MPI call; empty for an all-gather
+      std::vector<moved> moves;   // one an MPI call; empty for an all-gather
+      std::vector<std::byte> own; // this rank's part of a reduce-scatter
     };
     void swap(request& other) noexcept {
       std::swap(first_, other.first_);
@@ -121,15 +123,17 @@ public:
     return started;
   }
 
-  /// Starts a sum over all ranks whose part r goes to rank r, in place; does not wait. Collective.
+  /// Starts a sum over all ranks whose part r goes to rank r, where it stood; does not wait. Collective.
+  ///
+  /// Not in place to MPI, whose libraries have faults there: MPICH 4.0 aborts in a check of its own where all parts
+  /// before a rank's are empty. Costs memory for this rank's part, which later calls use again.
   /// @throw invalid_argument Unless there is one count a rank, 0 or more, and values is null only for 0 numbers.
   /// @throw communication_error If MPI fails.
   template <WireNumber T>
   [[nodiscard]] request start_reduce_scatter(T* values, std::span<const isize> counts) {
-    return start_parts(values, counts, [&](T* slice, const int* lengths, const int*, MPI_Request* one) {
-      detail::check_mpi(MPI_Ireduce_scatter(MPI_IN_PLACE, slice, lengths, datatype<T>(), MPI_SUM, own_.handle, one),
+    return start_parts<true>(values, counts, [&](T* slice, const int* lengths, const int*, T* own, MPI_Request* one) {
+      detail::check_mpi(MPI_Ireduce_scatter(slice, own, lengths, datatype<T>(), MPI_SUM, own_.handle, one),
                         "MPI_Ireduce_scatter");
-      return true; // MPI leaves this rank's numbers at the start of the slice
     });
   }
 
@@ -137,12 +141,12 @@ public:
   /// @throw invalid_argument, communication_error As start_reduce_scatter.
   template <WireNumber T>
   [[nodiscard]] request start_all_gather(T* values, std::span<const isize> counts) {
-    return start_parts(values, counts, [&](T* slice, const int* lengths, const int* starts, MPI_Request* one) {
-      detail::check_mpi(
-          MPI_Iallgatherv(MPI_IN_PLACE, 0, datatype<T>(), slice, lengths, starts, datatype<T>(), own_.handle, one),
-          "MPI_Iallgatherv");
-      return false;
-    });
+    return start_parts<false>(values, counts,
+                              [&](T* slice, const int* lengths, const int* starts, T*, MPI_Request* one) {
+                                detail::check_mpi(MPI_Iallgatherv(MPI_IN_PLACE, 0, datatype<T>(), slice, lengths,
+                                                                  starts, datatype<T>(), own_.handle, one),
+                                                  "MPI_Iallgatherv");
+                              });
   }
 
   /// Returns when the result is in the buffer. In any order, once a request.
@@ -152,7 +156,7 @@ public:
     for (MPI_Request& one : started.more_) detail::check_mpi(MPI_Wait(&one, MPI_STATUS_IGNORE), "MPI_Wait");
     started.more_.clear();
     if (!started.parts_) return;
-    for (const auto& m : started.parts_->moves) std::memmove(m.to, m.from, m.bytes);
+    for (const auto& m : started.parts_->moves) std::memcpy(m.to, m.from, m.bytes);
     spare_.push_back(std::move(started.parts_));
   }
 
@@ -192,9 +196,9 @@ private:
     else return MPI_UINT64_T;
   }
 
-  /// Makes one call for each slice of at most largest_call_ numbers: call(slice, lengths, starts, request) with what
-  /// each rank has in it; it returns whether this rank's result has to be moved to its place.
-  template <class T, class Call>
+  /// Makes one call for each slice of at most largest_call_ numbers: call(slice, lengths, starts, own, request) with
+  /// what each rank has in it. With Own this rank's result comes in `own`, and is copied to its place by wait().
+  template <bool Own, class T, class Call>
   [[nodiscard]] request start_parts(T* values, std::span<const isize> counts, Call&& call) {
     check_parts(values, counts, size_);
     const isize n = std::accumulate(counts.begin(), counts.end(), isize{0});
@@ -207,6 +211,12 @@ private:
     parts.counts.assign(calls * counts.size(), 0); // sized at once: MPI keeps pointers into it
     parts.starts.assign(calls * counts.size(), 0);
     parts.moves.clear();
+    T* own_part = nullptr;
+    if constexpr (Own) { // at least one number, so that MPI gets no null pointer
+      const isize numbers = std::max<isize>(counts[static_cast<std::size_t>(rank_)], 1);
+      parts.own.resize(std::max(parts.own.size(), static_cast<std::size_t>(numbers) * sizeof(T)));
+      own_part = reinterpret_cast<T*>(parts.own.data());
+    }
     for (isize first = 0; first < n; first += largest_call_) {
       const auto row = static_cast<std::size_t>(first / largest_call_) * counts.size();
       const isize end = first + std::min(largest_call_, n - first);
@@ -217,11 +227,13 @@ private:
         parts.counts[row + r] = static_cast<int>(std::clamp(begin + counts[r], first, end) - from);
       }
       MPI_Request& one = first == 0 ? started.first_ : started.more_.emplace_back(MPI_REQUEST_NULL);
-      if (!call(values + first, parts.counts.data() + row, parts.starts.data() + row, &one)) continue;
+      call(values + first, parts.counts.data() + row, parts.starts.data() + row, own_part, &one);
+      if constexpr (!Own) continue;
       const auto own = row + static_cast<std::size_t>(rank_);
-      parts.moves.push_back({reinterpret_cast<std::byte*>(values + first),
+      parts.moves.push_back({reinterpret_cast<const std::byte*>(own_part),
                              reinterpret_cast<std::byte*>(values + first + parts.starts[own]),
                              static_cast<std::size_t>(parts.counts[own]) * sizeof(T)});
+      own_part += parts.counts[own];
     }
     return started;
   }
