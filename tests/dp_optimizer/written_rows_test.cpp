@@ -24,7 +24,7 @@ using namespace dpopt::test;
 
 namespace {
 
-constexpr isize batch = 7, positions = 9, inputs = 120, outputs = 80; // two rows at a time
+constexpr isize batch = 7, positions = 9, inputs = 100, outputs = 80; // two rows at a time
 
 struct sequences {
   std::vector<float> a = random_numbers<float>(batch * positions * inputs, 1);

@@ -41,7 +41,7 @@ template <std::floating_point V>
 /// they are made from, and for a network of little memory.
 template <std::floating_point V>
 [[nodiscard]] inline isize rows_at_once(isize size) noexcept {
-  constexpr isize room = 64 * 1024;
+  constexpr isize room = 32 * 1024;
   const isize bytes = std::max<isize>(1, size) * static_cast<isize>(sizeof(V));
   return std::max<isize>(bytes <= room ? 2 : 1, room / bytes);
 }
