@@ -84,7 +84,7 @@ public:
   /// @throw invalid_argument Always.
   [[noreturn]] void reject(int rank, const std::string& what) {
     const std::lock_guard lock(mutex_);
-    fail(message("rank ", rank, " made a wrong call: ", what));
+    fail([&] { return message("rank ", rank, " made a wrong call: ", what); });
     throw invalid_argument(what);
   }
 
@@ -94,8 +94,8 @@ public:
     if (std::exchange(place(rank).left, true)) return;
     const std::uint64_t next = place(rank).next;
     for (std::uint64_t number = oldest_; number != next; ++number) give_up(lock, rank, number);
-    if (!failure_.empty()) return; // and what the others posted may be gone
-    if (entry& e = at(next); next - oldest_ < ring_.size() && e.posted > 0) fail(left_text(rank, next, e.what.text()));
+    if (entry& e = at(next); next - oldest_ < ring_.size() && e.posted > 0)
+      fail([&] { return left_text(rank, next, e.what.text()); });
   }
 
   /// Posts a rank's next collective with its own buffer, without waiting.
@@ -104,7 +104,7 @@ public:
     const std::lock_guard lock(mutex_);
     const std::uint64_t number = place(rank).next;
     for (int other = 0; other < ranks_; ++other)
-      if (place(other).left && place(other).next <= number) fail(left_text(other, number, what.text()));
+      if (place(other).left && place(other).next <= number) fail([&] { return left_text(other, number, what.text()); });
     if (!failure_.empty()) return none;
     if (number - oldest_ >= ring_.size()) grow(2 * ring_.size());
     entry& e = at(number);
@@ -112,8 +112,11 @@ public:
       e.what = what;
       e.first_rank = rank;
     } else if (!e.what.same(what)) {
-      fail(message("collective number ", number, " differs between ranks: rank ", e.first_rank, " posted a ",
-                   e.what.text(), ", rank ", rank, " posted a ", what.text(), "; post the same sequence on all ranks"));
+      fail([&] {
+        return message("collective number ", number, " differs between ranks: rank ", e.first_rank, " posted a ",
+                       e.what.text(), ", rank ", rank, " posted a ", what.text(),
+                       "; post the same sequence on all ranks");
+      });
       return none;
     }
     ++place(rank).next;
@@ -181,14 +184,17 @@ private:
   }
 
   [[noreturn]] void refuse(const std::string& what) {
-    fail(what);
+    fail([&] { return what; });
     throw invalid_argument(what);
   }
 
   /// The first failure is the cause and stays. What all ranks have posted can still complete.
-  void fail(const std::string& what) {
+  /// @param what gives the text. Not asked after the first: who posted something may be through with it, and its parts
+  /// gone.
+  template <class Text>
+  void fail(const Text& what) {
     if (!failure_.empty()) return;
-    failure_ = "communicator: " + what;
+    failure_ = "communicator: " + what();
     for (auto& e : ring_)
       if (e->posted < ranks_) e->cancelled = true;
     changed_.notify_all();
@@ -214,8 +220,9 @@ private:
     if (e.open[static_cast<std::size_t>(rank)] == 0) return;
     if (!complete(e)) {
       e.cancelled = true;
-      if (failure_.empty()) // else who posted first may be through with it, and its parts gone
-        fail(message("rank ", rank, " gave up collective number ", number, ", a ", e.what.text(), ", before its end"));
+      fail([&] {
+        return message("rank ", rank, " gave up collective number ", number, ", a ", e.what.text(), ", before its end");
+      });
       changed_.notify_all();
       changed_.wait(lock, [&] { return e.busy == 0; });
     }
