@@ -97,11 +97,15 @@ template <std::floating_point P>
   return static_cast<double>(magnitude) > std::abs(x) ? std::nextafter(nearest, P(0)) : nearest;
 }
 
+/// What rounded_down() leaves of a factor.
+template <std::floating_point Out>
+inline constexpr double room_for_roundings = 1.0 - 4.0 * static_cast<double>(std::numeric_limits<Out>::epsilon());
+
 /// Narrows a factor to the type it is multiplied in, towards zero and with room for the roundings in Out that follow
 /// (at most four, each relative to half an ulp), so that no contribution exceeds its bound.
 template <std::floating_point Out, std::floating_point Product = Out>
 [[nodiscard]] DPOPT_DEVICE inline Product rounded_down(double factor) noexcept {
-  return narrowed<Product>(factor * (1.0 - 4.0 * static_cast<double>(std::numeric_limits<Out>::epsilon())));
+  return narrowed<Product>(factor * room_for_roundings<Out>);
 }
 
 /// Inflates a computed sum of n squares by the largest relative error of its summation (Higham 2002, eq. 4.4, with

@@ -25,10 +25,9 @@ inline constexpr isize short_row = 512;
 template <std::floating_point T>
 DPOPT_FORCE_INLINE inline bool round_all_down(const double* factors, isize n, T* scales) noexcept {
   DPOPT_NO_CONTRACT_BLOCK
-  constexpr double room = 1.0 - 4.0 * static_cast<double>(std::numeric_limits<T>::epsilon()); // as rounded_down()
   int unusual = 0;
   for (isize i = 0; i < n; ++i) {
-    scales[i] = static_cast<T>(factors[i] * room);
+    scales[i] = static_cast<T>(factors[i] * room_for_roundings<T>);
     const T magnitude = std::abs(scales[i]);
     unusual += static_cast<int>(magnitude < std::numeric_limits<T>::min()) |
                static_cast<int>(magnitude > std::numeric_limits<T>::max());

@@ -12,6 +12,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <string>
+#include <utility>
 
 namespace dpopt {
 
@@ -31,12 +32,7 @@ struct adam {
   /// The options, for describe() of the optimizer and for comparison between ranks.
   template <class F>
   constexpr void visit_options(F&& f) const {
-    f("learning_rate", learning_rate);
-    f("beta1", beta1);
-    f("beta2", beta2);
-    f("eps", eps);
-    f("weight_decay", weight_decay);
-    f("maximize", maximize);
+    detail::visit_adam_options(*this, std::forward<F>(f));
   }
   [[nodiscard]] std::string describe() const { return detail::options_text("adam", *this); }
 

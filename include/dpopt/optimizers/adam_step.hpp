@@ -44,6 +44,18 @@ struct adam_options {
   }
 };
 
+/// visit_options() of the three: each option that the optimizer has under its name.
+template <class Optimizer, class F>
+constexpr void visit_adam_options(const Optimizer& optimizer, F&& f) {
+  f("learning_rate", optimizer.learning_rate);
+  f("beta1", optimizer.beta1);
+  f("beta2", optimizer.beta2);
+  f("eps", optimizer.eps);
+  f("weight_decay", optimizer.weight_decay);
+  if constexpr (requires { optimizer.decoupled; }) f("decoupled", optimizer.decoupled);
+  f("maximize", optimizer.maximize);
+}
+
 /// What one step does to one element, in T, in two parts with the root between them: moments() makes what the root is
 /// drawn of. The same on the CPU and in kernels. W is T, or a vector of them.
 template <class T>
