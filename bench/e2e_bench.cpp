@@ -4,7 +4,7 @@
 /// Question: what does a whole private training step cost over the plain one that it replaces, in time and in memory?
 /// Multilayer perceptrons, small convolutional networks and a transformer in Eigen, forward and backward included.
 /// Factored: the layers hand over inputs and output derivatives. Materialized: every sample's gradient is written out
-/// first. Rows kept: factored, but what is written out for a norm of all layers stays until the sum. A smoke run
+/// first. Without rows: factored, with nothing written out for a norm of all layers. A smoke run
 /// (DPOPT_BENCH_QUICK) takes small shapes and checks the networks' gradients instead.
 #include "support/heap_meter.hpp"
 
@@ -117,7 +117,7 @@ void rows(const typename Network::shape& s, bool quick) {
   way<Network, factored, dpopt::per_layer>(s, "factored per layer", quick);
   way<Network, factored, dpopt::flat>(s, "factored flat", quick);
   if constexpr (!std::is_same_v<Network, mlp>) // dense layers with one position have no such rows
-    way<Network, bench::keeping_rows<factored>, dpopt::flat>(s, "factored flat with rows kept", quick);
+    way<Network, bench::without_rows<factored>, dpopt::flat>(s, "factored flat without rows", quick);
   way<Network, materialized, dpopt::per_layer>(s, "materialized per layer", quick);
   way<Network, materialized, dpopt::flat>(s, "materialized flat", quick);
   if (!quick) return;

@@ -84,6 +84,7 @@ set(dpopt_core_headers
     dpopt/dp_optimizer/step_release.hpp
     dpopt/dp_optimizer/trainer_code.hpp
     dpopt/dp_optimizer/update_memory.hpp
+    dpopt/dp_optimizer/waiting_rows.hpp
     dpopt/gradients/bias.hpp
     dpopt/gradients/callback.hpp
     dpopt/gradients/channel_layout.hpp

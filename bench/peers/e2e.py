@@ -26,7 +26,7 @@ from opacus.optimizers import DPOptimizer, DPOptimizerFastGradientClipping, DPPe
 from opacus.utils.fast_gradient_clipping_utils import DPLossFastGradientClipping
 
 KINDS = {"plain": 0, "factored per layer": 1, "factored flat": 2, "materialized per layer": 3, "materialized flat": 4,
-         "factored flat with rows kept": 5}
+         "factored flat without rows": 5}
 
 
 class Mlp:
@@ -166,9 +166,9 @@ def rows_of(shape, library, rounds):
     compared = (("factored per layer", "factored per layer", "torch per layer", f"{version}, materialized per layer"),
                 ("factored flat", "factored flat", "torch flat", f"{version}, materialized flat"),
                 ("factored flat against ghost", "factored flat", "torch ghost", f"{version}, ghost clipping"),
-                ("factored flat with rows kept", "factored flat with rows kept", "torch flat",
+                ("factored flat without rows", "factored flat without rows", "torch flat",
                  f"{version}, materialized flat"),
-                ("factored flat with rows kept against ghost", "factored flat with rows kept", "torch ghost",
+                ("factored flat without rows against ghost", "factored flat without rows", "torch ghost",
                  f"{version}, ghost clipping"),
                 ("materialized per layer", "materialized per layer", "torch per layer",
                  f"{version}, materialized per layer"),

@@ -34,14 +34,14 @@ trainer* make(const typename Network::shape& s, std::int64_t kind) {
     if (kind == 2) return stepping(std::type_identity<private_sgd<Network, factored_by_default, flat>>());
     if (kind == 3) return stepping(std::type_identity<private_sgd<Network, materialized, per_layer>>());
     if (kind == 4) return stepping(std::type_identity<private_sgd<Network, materialized, flat>>());
-    return stepping(std::type_identity<private_sgd<Network, bench::keeping_rows<factored_by_default>, flat>>());
+    return stepping(std::type_identity<private_sgd<Network, bench::without_rows<factored_by_default>, flat>>());
   }();
   return new trainer{t};
 }
 
 } // namespace
 
-// kind: 0 plain; 1, 2 factored per layer, flat; 3, 4 materialized per layer, flat; 5 factored flat with rows kept.
+// kind: 0 plain; 1, 2 factored per layer, flat; 3, 4 materialized per layer, flat; 5 factored flat without rows.
 extern "C" {
 
 trainer* dpopt_make_mlp(const std::int64_t* widths, std::int64_t count, std::int64_t batch, std::int64_t kind) {

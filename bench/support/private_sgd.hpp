@@ -25,7 +25,7 @@ inline constexpr double learning_rate = 0.01;
   return views;
 }
 
-/// Sources: factored, keeping_rows<factored> or materialized.
+/// Sources: factored, without_rows<factored> or materialized.
 template <class Network, class Sources, class Clipper>
 class private_sgd {
 public:
@@ -34,7 +34,7 @@ public:
         optimizer_(views_of(network.parameters()), dpopt::dp_options{}, Clipper{bound},
                    dpopt::sgd{.learning_rate = learning_rate}, dpopt::counter_gaussian{.noise_multiplier = multiplier},
                    dpopt::no_accountant{}, dpopt::expected_batch{static_cast<double>(network.batch())}) {
-    if constexpr (requires { Sources::keeps_rows; }) optimizer_.keep_rows(true);
+    if constexpr (requires { Sources::keeps_no_rows; }) optimizer_.keep_rows(0);
   }
 
   void step() {

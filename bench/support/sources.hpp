@@ -50,11 +50,11 @@ using factored = factored_with<dpopt::eigen::eigen_product>;
 /// By the default one, as a user has it.
 using factored_by_default = factored_with<dpopt::portable_product>;
 
-/// The same, with rows that are written for a shared norm kept until its factors exist.
+/// The same, with no rows written for a shared norm: keep_rows(0).
 template <class Factored>
-struct keeping_rows : Factored {
+struct without_rows : Factored {
   using Factored::Factored;
-  static constexpr bool keeps_rows = true;
+  static constexpr bool keeps_no_rows = true;
 };
 
 /// A row a sample, written before the optimizer sees it: the batch's gradient of each sample by itself.

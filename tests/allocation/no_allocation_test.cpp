@@ -199,12 +199,13 @@ TEST_CASE("no step after the first allocates, and scratch memory may be the user
 }
 
 TEST_CASE("no step after the first allocates: a convolution, a sequence and an embedding, clipped together") {
-  for (const bool keep : {false, true}) {
+  for (const isize room : {isize{0}, isize{3000}, isize{1} << 20}) {
     deep_network net;
     dp_optimizer opt(net.views(), dp_options{}, flat{1.0}, adam{}, some_noise(), expected_batch{8});
-    opt.keep_rows(keep);
-    INFO("keep_rows(" << keep << ")");
+    opt.keep_rows(room);
+    INFO("keep_rows(" << room << ")");
     CHECK(net.allocations_of(opt) == 0);
+    CHECK_THROWS_WITH(opt.keep_rows(-1), "keep_rows: -1 bytes; give 0 or more");
   }
 }
 

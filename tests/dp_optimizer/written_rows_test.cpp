@@ -91,6 +91,23 @@ struct no_product {
   }
 };
 
+/// A product of which each is `more` times the one before.
+struct growing_product {
+  static inline float next = 1, more = 1;
+
+  template <std::floating_point T>
+  void add(isize m, isize n, isize count, strided_rows<const T> a, strided_rows<const T> b, strided_rows<T> out,
+           workspace& w) const {
+    portable_product{}.add(m, n, count, a, b, out, w);
+    for (isize r = 0; r < m; ++r)
+      for (isize k = 0; k < n; ++k) out.row(r)[k] *= static_cast<T>(next);
+    next *= more;
+  }
+  template <std::floating_point T>
+  void add_transposed(isize, isize, isize, strided_rows<const T>, strided_rows<const T>, strided_rows<T>,
+                      workspace&) const {}
+};
+
 } // namespace
 
 TEST_CASE("written rows: each sample is clipped by its own norm, also beside samples that leave the range of floats") {
@@ -166,10 +183,12 @@ TEST_CASE("written rows: kept for a norm of several parameters, they give the su
   s.scale(1, 1e25F, 1e25F);
   s.scale(3, 1e-3F, 1e-3F);
   const auto shift = random_numbers<float>(batch * outputs, 3);
-  const auto summed = [&](bool keep, bool later) {
+  constexpr isize row = inputs * outputs * isize{sizeof(float)};
+  const auto summed = [&](isize room, bool later) {
+    std::vector<float> of_batch;
     contributions<flat, running_sum<float>> sums{flat{1.0}, {}};
     sums.bind({{"weight", inputs * outputs}, {"bias", outputs}}, {0, inputs * outputs});
-    sums.keep_rows(keep);
+    sums.keep_rows(room);
     for (const isize count : {batch, isize{2}, isize{0}}) { // also fewer samples than the last time
       sums.clear_sum();
       sums.begin({.samples = count});
@@ -188,6 +207,7 @@ TEST_CASE("written rows: kept for a norm of several parameters, they give the su
       }
       for (std::size_t k = 0; k < sum.size(); ++k)
         CHECK(std::abs(static_cast<double>(sums.sum().data()[k]) - sum[k]) < 5e-6);
+      of_batch.assign(sums.sum().data(), sums.sum().data() + inputs * outputs);
     }
     CHECK(std::all_of(sums.sum().data(), sums.sum().data() + inputs * outputs, [](float x) { return x == 0; }));
     sums.begin({.samples = batch}); // a step that ends with a norm missing leaves no rows behind
@@ -196,9 +216,53 @@ TEST_CASE("written rows: kept for a norm of several parameters, they give the su
     sums.add(1, materialized<float>(shift.data(), 1, outputs), [](isize) {});
     sums.add_absent(0, [](isize) {});
     CHECK(std::all_of(sums.sum().data(), sums.sum().data() + inputs * outputs, [](float x) { return x == 0; }));
+    return of_batch;
   };
-  for (const bool keep : {true, false})
-    for (const bool later : {true, false}) summed(keep, later);
+  CHECK(summed(0, true) == summed(0, false));
+  const std::vector<float> all_kept = summed(batch * row, false);
+  for (const isize room :
+       {isize{1}, row, 3 * row, batch * row - 1, batch * row}) // none fits, one, some, all but one, all
+    for (const bool later : {true, false}) CHECK(summed(room, later) == all_kept);
+}
+
+TEST_CASE("written rows: room that changes while rows wait is for those to come") {
+  sequences s;
+  const auto shift = random_numbers<float>(batch * outputs, 3);
+  const auto summed = [&](isize before, isize meanwhile) {
+    contributions<flat, running_sum<float>> sums{flat{1.0}, {}};
+    sums.bind({{"weight", inputs * outputs}, {"bias", outputs}}, {0, inputs * outputs});
+    sums.keep_rows(before);
+    sums.begin({.samples = batch});
+    sums.add(0, s.source(), [](isize) {});
+    sums.keep_rows(meanwhile);
+    sums.add(1, materialized<float>(shift.data(), batch, outputs), [](isize) {});
+    return std::vector<float>(sums.sum().data(), sums.sum().data() + inputs * outputs);
+  };
+  CHECK(summed(0, 1 << 20) == summed(0, 0));
+  CHECK(summed(1 << 20, 0) == summed(1 << 20, 1 << 20));
+  CHECK(summed(1, 1 << 20) == summed(1 << 20, 1));
+}
+
+TEST_CASE("written rows: a product that gives more the second time adds no more than the bound") {
+  for (const float more : {1.0F, 1.0F + 1e-6F, 1.5F, 1e20F}) {
+    sequences s;
+    growing_product::next = 1;
+    growing_product::more = more;
+    contributions<flat, running_sum<float>> sums{flat{1.0}, {}};
+    sums.bind({{"weight", inputs * outputs}, {"bias", outputs}}, {0, inputs * outputs});
+    sums.keep_rows(1);
+    sums.begin({.samples = 1});
+    sums.add(0, s.source<growing_product>(0, 1), [](isize) {});
+    sums.add_absent(1, [](isize) {});
+    const std::vector<float> added(sums.sum().data(), sums.sum().data() + inputs * outputs);
+    CHECK(norm_of(added) <= 1);
+    CHECK(norm_of(added) > 0.999);
+  }
+  CHECK(factor_again(0, 1, 2) == 0);
+  CHECK(factor_again(0.5, 4, 4) == 0.5);
+  CHECK(factor_again(0.5, 4, 3) == 0.5);
+  CHECK(factor_again(0.5, 4, std::numeric_limits<double>::infinity()) == 0);
+  CHECK(factor_again(0.5, 4, std::numeric_limits<double>::quiet_NaN()) == 0);
 }
 
 TEST_CASE("written rows: sums that promise exact digits never see them, nor the product that makes them") {

@@ -11,6 +11,7 @@
 #include "dpopt/core/vector_dispatch.hpp"
 #include "dpopt/dp_optimizer/microbatch.hpp"
 #include "dpopt/dp_optimizer/sample_rows.hpp"
+#include "dpopt/dp_optimizer/waiting_rows.hpp"
 #include "dpopt/gradients/per_sample_gradients.hpp"
 
 #include <algorithm>
@@ -52,7 +53,7 @@ public:
     for (std::size_t g = 0; g < groups; ++g)
       if (members_[g].size() > 1) shared_row_[g] = rows_++;
     deferred_.resize(parameters.size());
-    kept_.resize(parameters.size());
+    waiting_rows_.bind(std::ssize(parameters));
     second_way_.assign(parameters.size(), false);
     if constexpr (LearningClipper<C>) side_.assign(static_cast<std::size_t>(clipper_.side_scalars()), 0.0);
   }
@@ -106,8 +107,9 @@ public:
     }
   }
 
-  /// Whether samples that were written out for their norms are kept until their group's factors exist.
-  void keep_rows(bool keep) noexcept { keep_rows_ = keep; }
+  /// Bytes for samples that are written out for their norms and wait for their group's factors; what does not fit is
+  /// written a second time. 0: none are.
+  void keep_rows(isize bytes) noexcept { waiting_rows_.set_room(bytes); }
 
   /// Forgets views and counts; the sum itself is cleared by whoever releases or discards it.
   void forget() noexcept {
@@ -146,7 +148,7 @@ private:
   }
   void drop_views() noexcept {
     for (auto& s : deferred_) s = {};
-    for (auto& k : kept_) k.release();
+    waiting_rows_.release();
   }
   [[nodiscard]] samples everyone() const noexcept { return {0, current_.samples}; }
   [[nodiscard]] bool alone(isize g) const noexcept { return members_[static_cast<std::size_t>(g)].size() == 1; }
@@ -169,7 +171,7 @@ private:
       const samples range{first, std::min(block, current_.samples - first)};
       source.add_squared_norms(range, squared + first, scratch_);
       compute_factors(g, range);
-      add_to_sum(p, source, range);
+      add_to_sum(p, source, range, factors_.data() + first);
     }
     done(p);
   }
@@ -177,18 +179,28 @@ private:
   /// The same from samples written out, a few at a time.
   template <class S>
   void add_rows(isize p, isize g, const S& source) {
-    using rows_type = sample_rows<typename A::row_type>;
-    const isize block = rows_at_once<typename A::row_type>(source.size()); // scratch memory is not to tell the batch's
-    double* const squared = norms(g);
-    std::fill_n(squared, current_.samples, 0.0);
-    const workspace::scope scope(scratch_);
-    auto* const rows = scratch_.template take<typename A::row_type>(block * source.size());
     take_second_way(p, source);
-    for (isize first = 0; first < current_.samples; first += block) {
-      const samples range{first, std::min(block, current_.samples - first)};
-      rows_type(rows, source.size()).write(source, range, squared + first, scratch_);
+    write_by_blocks(source, everyone(), [&](const auto* rows, samples range, const double* squares) {
+      std::copy_n(squares, range.count, norms(g) + range.first);
       compute_factors(g, range);
-      add_written(p, rows, source, range);
+      add_written(p, rows, source, range, factors_.data() + range.first);
+    });
+  }
+
+  /// Writes `all` out in scratch memory, which is not to tell the batch's size; then(rows, range, their squared norms)
+  /// sees each block.
+  template <class S, class Then>
+  void write_by_blocks(const S& source, samples all, Then&& then) {
+    using row = typename A::row_type;
+    const isize size = source.size(), block = rows_at_once<row>(size);
+    const workspace::scope scope(scratch_);
+    auto* const rows = scratch_.template take<row>(block * size);
+    auto* const squares = scratch_.template take<double>(block);
+    for (isize done = 0; done < all.count; done += block) {
+      const samples range{all.first + done, std::min(block, all.count - done)};
+      std::fill_n(squares, range.count, 0.0);
+      sample_rows<row>(rows, size).write(source, range, squares, scratch_);
+      then(rows, range, squares);
     }
   }
 
@@ -202,34 +214,58 @@ private:
     second_way_[static_cast<std::size_t>(p)] = true;
   }
 
-  /// Norms of a parameter whose factors wait for others', from rows that stay if they are to be kept.
+  /// Norms of a parameter whose factors wait for others'.
   template <class S>
   void add_norms(isize p, isize g, const S& source) {
     if constexpr (WritesRowsFor<S, A>)
-      if (keep_rows_ && source.rows_are_cheaper()) {
-        auto& kept = kept_[static_cast<std::size_t>(p)];
-        const isize size = source.size(), block = rows_at_once<typename A::row_type>(size);
-        auto* const rows = kept.take(current_.samples * size);
-        take_second_way(p, source);
-        for (isize first = 0; first < current_.samples; first += block) {
-          const samples range{first, std::min(block, current_.samples - first)};
-          sample_rows<typename A::row_type>(rows + first * size, size).write(source, range, norms(g) + first, scratch_);
-        }
-        return;
-      }
+      if (waiting_rows_.any_room() && source.rows_are_cheaper()) return add_norms_of_rows(p, g, source);
     source.add_squared_norms(everyone(), norms(g), scratch_);
   }
 
-  /// Samples of `range`, of which rows[0] is the first, in their order, however they are answered.
+  template <class S>
+  void add_norms_of_rows(isize p, isize g, const S& source) {
+    using row = typename A::row_type;
+    const isize size = source.size(), block = rows_at_once<row>(size);
+    take_second_way(p, source);
+    waiting_rows_.prepare(p, current_.samples, size);
+    const isize kept = waiting_rows_.kept(p);
+    for (isize first = 0; first < kept; first += block) {
+      const samples range{first, std::min(block, kept - first)};
+      const sample_rows<row> rows(waiting_rows_.rows(p) + first * size, size);
+      rows.write(source, range, norms(g) + first, scratch_);
+    }
+    double* const noted = waiting_rows_.noted(p);
+    write_by_blocks(source, {kept, current_.samples - kept}, [&](const row*, samples range, const double* squares) {
+      std::copy_n(squares, range.count, noted + (range.first - kept));
+      for (isize i = 0; i < range.count; ++i) norms(g)[range.first + i] += squares[i];
+    });
+  }
+
+  /// The sum of a parameter whose norms came from rows.
+  template <class S>
+  void add_waiting_rows(isize p, const S& source) {
+    using row = typename A::row_type;
+    const isize kept = waiting_rows_.kept(p);
+    add_written(p, std::as_const(waiting_rows_).rows(p), source, {0, kept}, factors_.data());
+    const double* const noted = waiting_rows_.noted(p);
+    write_by_blocks(source, {kept, current_.samples - kept}, [&](const row* rows, samples range, double* squares) {
+      for (isize i = 0; i < range.count; ++i)
+        squares[i] = factor_again(factors_[static_cast<std::size_t>(range.first + i)], noted[range.first - kept + i],
+                                  squares[i]);
+      add_written(p, rows, source, range, squares);
+    });
+    waiting_rows_.release(p);
+  }
+
+  /// Samples of `range`, of which rows[0] and factors[0] are the first, in their order, however they are answered.
   template <class V, class S>
-  void add_written(isize p, const V* rows, const S& source, samples range) {
+  void add_written(isize p, const V* rows, const S& source, samples range, const double* factors) {
+    const isize at = offsets_[static_cast<std::size_t>(p)];
     const sample_rows<const V> written(rows, source.size());
     for (isize i = 0, next = 0; i < range.count; i = next) {
       next = written.alike(i, range.count);
-      if (written.holds(i))
-        sum_.add(offsets_[static_cast<std::size_t>(p)], written.source(range.count), {i, next - i},
-                 factors_.data() + range.first + i, scratch_);
-      else add_to_sum(p, source, {range.first + i, next - i});
+      if (written.holds(i)) sum_.add(at, written.source(range.count), {i, next - i}, factors + i, scratch_);
+      else add_to_sum(p, source, {range.first + i, next - i}, factors + i);
     }
   }
 
@@ -246,18 +282,15 @@ private:
 
   void add_waiting(isize p, const deferred_source<A>& source) {
     if constexpr (TakesRows<A>)
-      if (auto& kept = kept_[static_cast<std::size_t>(p)]; kept.rows() != nullptr) {
-        add_written(p, std::as_const(kept).rows(), source, everyone());
-        return kept.release();
-      }
-    add_to_sum(p, source, everyone());
+      if (waiting_rows_.wait(p)) return add_waiting_rows(p, source);
+    add_to_sum(p, source, everyone(), factors_.data());
   }
   template <class S>
-  void add_to_sum(isize p, const S& source, samples range) {
-    sum_.add(offsets_[static_cast<std::size_t>(p)], source, range, factors_.data() + range.first, scratch_);
+  void add_to_sum(isize p, const S& source, samples range, const double* factors) {
+    sum_.add(offsets_[static_cast<std::size_t>(p)], source, range, factors, scratch_);
   }
-  void add_to_sum(isize p, const deferred_source<A>& source, samples range) {
-    source.add_to(sum_, offsets_[static_cast<std::size_t>(p)], range, factors_.data() + range.first, scratch_);
+  void add_to_sum(isize p, const deferred_source<A>& source, samples range, const double* factors) {
+    source.add_to(sum_, offsets_[static_cast<std::size_t>(p)], range, factors, scratch_);
   }
 
   /// factor_i = rule(|w_i| norm_i) w_i with w_i = gradient_scale x weight; anything not finite gives 0.
@@ -318,8 +351,7 @@ private:
   std::vector<double> squared_norms_; // [rows x samples]
   std::vector<double> factors_;       // [samples]
   std::vector<deferred_source<A>> deferred_;
-  std::vector<kept_rows<typename A::value_type>> kept_; // of each parameter
-  bool keep_rows_ = false;
+  waiting_rows<typename A::value_type> waiting_rows_;
   std::vector<bool> second_way_; // parameters whose source was once asked beside its rows
   private_counts counts_;
   std::vector<double> side_;

@@ -264,11 +264,18 @@ public:
     for (const auto& p : parameters_) std::fill(p.gradient.begin(), p.gradient.end(), T(0));
   }
 
-  /// For parameters that share a norm (flat, per_group): whether samples of convolutions and sequences that were
-  /// written out for their norms are kept until their factors exist, instead of being made again. A step then takes
-  /// about as long as one from materialized gradients, and as much memory for these layers, samples x parameters. The
-  /// norm is that of the numbers added. Off at first; alike on all ranks; between steps.
-  void keep_rows(bool keep) noexcept { contributions_.keep_rows(keep); }
+  /// For parameters that share a norm (flat, per_group): the memory, of all of them together, in which samples of
+  /// convolutions and sequences that were written out for their norms wait for their factors; 64 MiB at first. All need
+  /// samples x parameters x sizeof(T); what does not fit is written a second time, with the same numbers. 0: none are
+  /// written out, which takes the least memory and is the faster way where less than about half would fit. At any
+  /// time, local; memory that was taken stays.
+  ///
+  /// Privacy: norms and factors do not depend on how many fit, only on whether this is 0: alike on all ranks, and not
+  /// to be chosen by the batch. @throw invalid_argument when it is negative.
+  void keep_rows(isize bytes) {
+    if (bytes < 0) throw invalid_argument(message("keep_rows: ", bytes, " bytes; give 0 or more"));
+    contributions_.keep_rows(bytes);
+  }
 
   /// From now on scratch memory is the user's, which outlives this optimizer and serves nothing else meanwhile. At any
   /// time, on any rank. Empty: from the heap again. Nothing comes from the heap while workspace_bytes() is at most what

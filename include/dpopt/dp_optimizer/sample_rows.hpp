@@ -2,7 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /// @file
 /// Gradients of some samples written out by a source (gradients/written_rows.hpp), with those marked that their type
-/// cannot hold; and the memory of rows that wait for their factors.
+/// cannot hold.
 #pragma once
 
 #include "dpopt/core/types.hpp"
@@ -12,10 +12,8 @@
 #include "dpopt/gradients/written_rows.hpp"
 
 #include <cmath>
-#include <cstddef>
 #include <limits>
 #include <type_traits>
-#include <vector>
 
 namespace dpopt {
 
@@ -57,27 +55,6 @@ public:
 private:
   V* rows_;
   isize size_;
-};
-
-/// One parameter's rows, in memory that is kept from step to step.
-template <class V>
-class kept_rows {
-public:
-  V* take(isize numbers) {
-    if (std::ssize(numbers_) < numbers) {
-      numbers_.clear(); // nothing to copy
-      numbers_.resize(static_cast<std::size_t>(numbers));
-    }
-    taken_ = true;
-    return numbers_.data();
-  }
-  /// Null unless taken.
-  [[nodiscard]] const V* rows() const noexcept { return taken_ ? numbers_.data() : nullptr; }
-  void release() noexcept { taken_ = false; }
-
-private:
-  std::vector<V> numbers_;
-  bool taken_ = false;
 };
 
 } // namespace dpopt
