@@ -53,6 +53,13 @@ TEST_CASE("the sensitivity is that of the C that is used, and of no inverse") {
     }
 }
 
+TEST_CASE("a band in float is accounted for with the coefficients that float has") {
+  const std::vector<double> used{1, static_cast<double>(0.1F), static_cast<double>(0.7F)};
+  for (const run_plan& plan : small_plans(9))
+    CHECK(banded<float>({1, 0.1, 0.7}).sensitivity(plan) == banded(used).sensitivity(plan));
+  CHECK_THROWS_WITH(banded<float>({1e-50, 1}).validate(nine), contains_text("coefficient 0 is 0"));
+}
+
 TEST_CASE("it keeps one vector less than there are bands") {
   CHECK(banded(square_root_coefficients(1)).vectors() == 1);
   CHECK(banded(square_root_coefficients(2)).vectors() == 1);

@@ -32,6 +32,15 @@ TEST_CASE("the sensitivity is that of C") {
     }
 }
 
+TEST_CASE("a BLT in float is accounted for with the decays that float has, and not with those that were given") {
+  const blt_parameters given{{1 - 0x1p-26, 0.5}, {0.01, 0.2}}; // the first decay is 1 in float
+  const blt_parameters used{{1, 0.5}, {static_cast<double>(0.01F), static_cast<double>(0.2F)}};
+  const run_plan plan = run_plan::once(200000);
+  CHECK(blt<float>(given).sensitivity(plan) == blt<double>(used).sensitivity(plan));
+  CHECK(blt<float>(given).sensitivity(plan) > blt<double>(given).sensitivity(plan) * 1.001);
+  CHECK_THROWS_WITH(blt<float>({{1 - 0x1p-26, 1}, {0.1, 0.2}}).validate(plan), contains_text("merge the buffers"));
+}
+
 TEST_CASE("memory grows with the buffers and not with the releases") {
   CHECK(blt(examples[0]).vectors() == 3);
   CHECK(blt(blt_parameters{}).vectors() == 1);

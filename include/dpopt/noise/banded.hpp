@@ -34,11 +34,12 @@ class banded {
 public:
   using state_type = State;
 
-  /// @param coefficients c_0 .. c_{b-1}, c_0 > 0.
+  /// @param coefficients c_0 .. c_{b-1}, c_0 > 0. Rounded to State here, so that the sensitivity is that of what is
+  /// used.
   /// @param unit_columns Divide each column of C by its norm: the last b - 1 columns of a finite run are shorter, which
   ///   wastes noise on the last releases. Needs one participation, or a separation of b or more.
   explicit banded(std::vector<double> coefficients, bool unit_columns = false)
-      : c_(std::move(coefficients)), unit_columns_(unit_columns) {}
+      : c_(detail::as_used_in<State>(std::move(coefficients))), unit_columns_(unit_columns) {}
 
   void validate(const run_plan& plan) {
     detail::require_coefficients("banded", c_);

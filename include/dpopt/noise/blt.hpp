@@ -33,7 +33,11 @@ class blt {
 public:
   using state_type = State;
 
-  explicit blt(blt_parameters parameters) : p_(std::move(parameters)) {}
+  /// Rounded to State here, so that the sensitivity is that of what is used: the last bit of a decay near 1 counts as
+  /// often as there are releases.
+  explicit blt(blt_parameters parameters)
+      : p_{detail::as_used_in<State>(std::move(parameters.decay)),
+           detail::as_used_in<State>(std::move(parameters.scale))} {}
 
   void validate(const run_plan& /*plan*/) const { p_.validate(); }
 

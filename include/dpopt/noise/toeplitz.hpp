@@ -16,6 +16,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <concepts>
 #include <cstddef>
 #include <cstdint>
 #include <limits>
@@ -101,6 +102,13 @@ namespace dpopt {
 }
 
 namespace detail {
+/// The numbers as a strategy that computes in State uses them: what is accounted for has to be the same.
+template <std::floating_point State>
+[[nodiscard]] std::vector<double> as_used_in(std::vector<double> numbers) {
+  for (double& x : numbers) x = static_cast<double>(static_cast<State>(x));
+  return numbers;
+}
+
 /// @throw invalid_argument unless the coefficients are finite and the first is above 0.
 inline void require_coefficients(std::string_view strategy, std::span<const double> c) {
   if (c.empty())
