@@ -461,6 +461,42 @@ class Bench(unittest.TestCase):
                 self.bench.rows_of("noise", dict(self.entry(name, 1.0) for name in names), {})
 
 
+class NoiseQuality(TreeTest):
+    def look(self, *arguments, compiler=None):
+        environment = {**os.environ, **({"CXX": str(compiler)} if compiler else {})}
+        result = subprocess.run([str(TOOLS / "noise_quality"), "--threads", "1", *arguments], stdout=subprocess.PIPE,
+                                stderr=subprocess.STDOUT, text=True, check=False, env=environment)
+        return result.returncode, result.stdout
+
+    def faulty(self, path, *changes):
+        """A compiler that finds the header with a mistake in it first."""
+        text = (ROOT / "include/dpopt" / path).read_text(encoding="utf-8")
+        for before, after in changes:
+            self.assertEqual(text.count(before), 1, before)
+            text = text.replace(before, after)
+        self.write(f"include/dpopt/{path}", text)
+        wrapper = self.write("compiler", f'#!/bin/sh\nexec {os.environ.get("CXX", "g++")} "-I{self.root}/include" "$@"\n')
+        wrapper.chmod(0o755)
+        return wrapper
+
+    def test_each_mechanism_passes_with_a_few_numbers(self):
+        for of in ("counter", "secure", "hardened"):
+            self.assert_passes(self.look("--of", of, "--draws", "2e5"), "Kolmogorov-Smirnov", "beyond 6 sigma",
+                               "correlation of steps", "no fault found")
+
+    def test_a_tail_that_ends_at_five_sigma_is_found(self):
+        cut = self.faulty("noise/box_muller.hpp", ("+ (static_cast<float>(low) + 0.5F) * 0x1p-48F", "+ 0x1p-18F"))
+        result = self.look("--draws", "1e8", compiler=cut)
+        self.assert_fails(result, "FAULTS FOUND")
+        self.assertRegex(result[1], r"beyond 5 sigma .* FAILED")
+
+    def test_a_counter_that_forgets_the_parameter_is_found(self):
+        again = self.faulty("noise/stream_address.hpp", ("(where.parameter << 4)", "(0 * where.parameter)"))
+        result = self.look("--draws", "2e5", compiler=again)
+        self.assert_fails(result, "FAULTS FOUND")
+        self.assertRegex(result[1], r"correlation of parameters .* FAILED")
+
+
 class Build(unittest.TestCase):
     def test_cmake_and_meson_build_the_same_tests(self):
         """Meson takes its list from list_tests; CMake has all of it, under the same names."""
