@@ -13,8 +13,12 @@
 #include "dpopt/gradients/linear_sequence.hpp"
 #include "dpopt/gradients/linear_weight.hpp"
 #include "dpopt/gradients/materialized.hpp"
+#include "dpopt/noise/banded.hpp"
+#include "dpopt/noise/correlated.hpp"
+#include "dpopt/noise/placement.hpp"
 #include "dpopt/optimizers/adam.hpp"
 #include "dpopt/optimizers/exponential_average.hpp"
+#include "dpopt/sodium/hardened_gaussian.hpp"
 
 #include "support/catch.hpp"
 #include "support/random_numbers.hpp"
@@ -228,6 +232,30 @@ TEST_CASE("no step after the first allocates: a clipper that learns its bounds, 
                                   {.edges = {0.1, 1, 10}, .count_noise_std = 8}},
                    adam{}, some_noise(), expected_batch{8});
   CHECK(net.allocations_of(opt) == 0);
+}
+
+TEST_CASE("no step after the first allocates: exact discrete noise, and correlated noise") {
+  layer l;
+  dp_optimizer exact(l.views(), dp_options{}, flat{1.0}, hardened_gaussian{1.0}, integer_grid{}, expected_batch{20});
+  CHECK(allocations_after_the_first_step(exact, l, l.materialized_weight()) == 0);
+  layer m;
+  dp_optimizer correlation(m.views(), dp_options{}, flat{1.0},
+                           correlated(some_noise(), banded(square_root_coefficients(3)), run_plan::once(9)),
+                           expected_batch{20});
+  CHECK(allocations_after_the_first_step(correlation, m, m.materialized_weight()) == 0);
+}
+
+TEMPLATE_TEST_CASE("no step after the first allocates on two ranks that share the noise out", "", independent_shares,
+                   sharded) {
+  std::size_t counted[2] = {};
+  test::rethrow_first(test::run_ranks(2, [&](threads comm) {
+    std::size_t& mine = counted[comm.rank()];
+    layer l;
+    dp_optimizer opt(l.views(), dp_options{}, flat{1.0}, some_noise(), TestType{}, expected_batch{20}, std::move(comm));
+    mine = allocations_after_the_first_step(opt, l, l.materialized_weight());
+  }));
+  CHECK(counted[0] == 0);
+  CHECK(counted[1] == 0);
 }
 
 TEST_CASE("no step after the first allocates on two ranks, which compare the base optimizer's options") {
