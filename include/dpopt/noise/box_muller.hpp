@@ -12,6 +12,9 @@
 /// there the angle still has 16 bits of its own. Near u = 1 a float has steps of 2^-24: radii below 0.01 (one pair in
 /// 20 000) are coarse, the smallest but 0 is 3.5e-4.
 ///
+/// What the resolution costs: in float no random word and 1 % of the time, against 24 bits, which end at 5.9; in double
+/// two words a number where one would reach 6.7.
+///
 /// Each stage is a loop of its own over fixed-size arrays: that is what g++ (also -O2) and clang vectorise.
 #pragma once
 
