@@ -93,6 +93,9 @@ TEST_CASE("the sensitivity of honaker_tree is exact for one participation and an
       CHECK(claimed >= tried * (1 - 1e-13));
       CHECK(claimed <= tried * 1.7);
       if (plan.most_participations() == 1) CHECK(claimed == Approx(tried).epsilon(1e-12));
+      honaker_tree<float> rounded(every); // its weights are floats, each within 2^-24
+      rounded.validate(plan);
+      CHECK(rounded.sensitivity(plan) >= claimed * (1 + 0x1p-23));
     }
 }
 
