@@ -114,6 +114,11 @@ TEST_CASE("bounds whose noise would vanish are refused, not released without noi
   CHECK_THROWS_WITH(
       dp_optimizer(views, dp_options{}, flat{1.0}, counter_gaussian{.noise_multiplier = 1e-45}, expected_batch{1.0}),
       contains_text("that the accumulator's type cannot hold"));
+  CHECK_THROWS_WITH( // a float itself, but not what is drawn with it
+      dp_optimizer(views, dp_options{}, flat{1.0}, counter_gaussian{.noise_multiplier = 1e38}, expected_batch{1.0}),
+      contains_text("that the accumulator's type cannot hold"));
+  CHECK_NOTHROW(
+      dp_optimizer(views, dp_options{}, flat{1.0}, counter_gaussian{.noise_multiplier = 1e37}, expected_batch{1.0}));
   CHECK_NOTHROW(
       dp_optimizer(views, dp_options{}, flat{1.0}, counter_gaussian{.noise_multiplier = 0}, expected_batch{1.0}));
 }

@@ -58,7 +58,9 @@ void require_usable_noise(const N& noise, double multiplier, double sensitivity,
     throw invalid_argument(message("sensitivity: the clipper's bounds add up to ", sensitivity,
                                    "; give bounds whose squares neither vanish nor overflow"));
   using added_to = std::conditional_t<std::floating_point<Sum>, Sum, double>;
-  if (multiplier > 0 && !std::isnormal(static_cast<added_to>(std / unit)))
+  constexpr double reach = 16; // no number is beyond 9.5 standard deviations; the sum needs room, too
+  if (multiplier > 0 &&
+      !(std::isnormal(static_cast<added_to>(std / unit)) && std::isnormal(static_cast<added_to>(reach * (std / unit)))))
     throw invalid_argument(message("noise_multiplier ", multiplier, " times sensitivity ", sensitivity,
                                    " is a standard deviation that the accumulator's type cannot hold; use other "
                                    "bounds or double"));
