@@ -490,11 +490,13 @@ class NoiseQuality(TreeTest):
         self.assert_fails(result, "FAULTS FOUND")
         self.assertRegex(result[1], r"beyond 5 sigma .* FAILED")
 
-    def test_a_counter_that_forgets_the_parameter_is_found(self):
-        again = self.faulty("noise/stream_address.hpp", ("(where.parameter << 4)", "(0 * where.parameter)"))
-        result = self.look("--draws", "2e5", compiler=again)
-        self.assert_fails(result, "FAULTS FOUND")
-        self.assertRegex(result[1], r"correlation of parameters .* FAILED")
+    def test_a_counter_that_forgets_the_parameter_or_the_step_is_found(self):
+        for row, before, after in (("parameters", "(where.parameter << 4)", "(0 * where.parameter)"),
+                                   ("steps", "static_cast<std::uint32_t>(where.step),", "0u,")):
+            again = self.faulty("noise/stream_address.hpp", (before, after))
+            result = self.look("--draws", "3e5", compiler=again)
+            self.assert_fails(result, "FAULTS FOUND")
+            self.assertRegex(result[1], rf"correlation of {row} .* FAILED")
 
 
 class Build(unittest.TestCase):
