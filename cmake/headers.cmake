@@ -127,6 +127,7 @@ set(dpopt_core_headers
     dpopt/noise/multiplier.hpp
     dpopt/noise/noise_mechanism.hpp
     dpopt/noise/normal_tiles.hpp
+    dpopt/noise/normal_vectors.hpp
     dpopt/noise/philox.hpp
     dpopt/noise/philox_vectors.hpp
     dpopt/noise/placement.hpp

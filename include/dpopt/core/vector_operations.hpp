@@ -13,6 +13,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <utility>
 
 #if defined(__x86_64__) && defined(__GNUC__) && !defined(__CUDACC__)
 #define DPOPT_X86_VECTORS
@@ -148,6 +149,25 @@ DPOPT_FORCE_INLINE inline void low_products(const wide_words<Bytes>& a, const wi
 #endif
 }
 
+/// Half of a and half of b: their words of even number, or of odd number. Those of a take even places, those of b odd
+/// ones.
+template <bool Odd, std::size_t Bytes>
+DPOPT_FORCE_INLINE inline void interleave(const wide<std::uint32_t, Bytes>& a, const wide<std::uint32_t, Bytes>& b,
+                                          wide<std::uint32_t, Bytes>& out) noexcept {
+  constexpr std::size_t lanes = Bytes / sizeof(std::uint32_t);
+  [&]<std::size_t... I>(std::index_sequence<I...> /*places*/) DPOPT_FORCE_INLINE_LAMBDA {
+    out = __builtin_shufflevector(a, b, (I % 2 == 0 ? I + Odd : lanes + I - 1 + Odd)...);
+  }(std::make_index_sequence<lanes>{});
+}
+
+/// Words as numbers with sign, rounded to float. R is a vector of floats, W the words_of it.
+template <class W, class R>
+DPOPT_FORCE_INLINE inline void signed_to_float(const W& words, R& out) noexcept {
+  wide<std::int32_t, sizeof(R)> numbers;
+  std::memcpy(&numbers, &words, sizeof(R));
+  out = __builtin_convertvector(numbers, R);
+}
+
 inline constexpr bool has_wide_words = true;
 #else
 template <class T, std::size_t Bytes>
@@ -158,6 +178,33 @@ using wide_words = wide<std::uint64_t, Bytes>;
 
 inline constexpr bool has_wide_words = false;
 #endif
+
+namespace detail {
+template <class R>
+struct same_size_words {
+  using type = wide<std::uint32_t, sizeof(R)>;
+};
+template <>
+struct same_size_words<float> {
+  using type = std::uint32_t;
+};
+} // namespace detail
+
+/// What the bits of R are, which is float or a vector of them.
+template <class R>
+using words_of = typename detail::same_size_words<R>::type;
+
+/// `to` gets the bits of `from`. Why not std::bit_cast: it passes vectors by value.
+template <class A, class B>
+DPOPT_FORCE_INLINE DPOPT_DEVICE inline void copy_bits(const A& from, B& to) noexcept {
+  static_assert(sizeof(A) == sizeof(B));
+  std::memcpy(&to, &from, sizeof(A));
+}
+
+/// A word as a number with sign, rounded to float; above, of vectors.
+DPOPT_FORCE_INLINE DPOPT_DEVICE inline void signed_to_float(const std::uint32_t& word, float& out) noexcept {
+  out = static_cast<float>(static_cast<std::int32_t>(word));
+}
 
 #undef DPOPT_X86_VECTORS
 

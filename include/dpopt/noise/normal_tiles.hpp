@@ -11,6 +11,7 @@
 #include "dpopt/core/vector_dispatch.hpp"
 #include "dpopt/core/vector_operations.hpp"
 #include "dpopt/noise/box_muller.hpp"
+#include "dpopt/noise/normal_vectors.hpp"
 #include "dpopt/noise/philox.hpp"
 #include "dpopt/noise/philox_vectors.hpp"
 
@@ -35,7 +36,8 @@ template <std::floating_point V>
 using normal_tile = std::array<V, normal_tile_size<V>>;
 
 DPOPT_FORCE_INLINE inline void fill_tile(const philox_batch<tile_blocks>& bits, normal_tile<float>& out) {
-  box_muller_rows<2>(&bits.word[0], &bits.word[2], out.data());
+  box_muller(bits.word[0], bits.word[2], out.data());
+  box_muller(bits.word[1], bits.word[3], out.data() + 2 * tile_blocks);
 }
 
 DPOPT_FORCE_INLINE inline void fill_tile(const philox_batch<tile_blocks>& bits, normal_tile<double>& out) {
@@ -47,15 +49,19 @@ template <std::size_t Bytes, std::floating_point V>
 DPOPT_FORCE_INLINE DPOPT_NO_CONTRACT inline void add_tiles(vector_bytes<Bytes> width, philox_counter& counter,
                                                            philox_key key, V scale, V* x, std::size_t tiles) {
   DPOPT_NO_CONTRACT_BLOCK
-  philox_batch<tile_blocks> bits;
-  normal_tile<V> normal;
-  for (; tiles > 0; --tiles) {
-    philox_blocks(width, counter, key, bits);
-    fill_tile(bits, normal);
-    for (std::size_t i = 0; i < normal.size(); ++i) x[i] += scale * normal[i];
-    x += normal.size();
-    counter[0] += static_cast<std::uint32_t>(tile_blocks);
-    counter[1] += counter[0] == 0 ? 1u : 0u; // block / 2^32 is the low end of word 1
+  const philox_round_keys keys(key);
+  if constexpr (has_wide_words && std::same_as<V, float>) {
+    add_normal_vectors<tile_blocks, Bytes>(counter, keys, scale, x, tiles);
+  } else {
+    philox_batch<tile_blocks> bits;
+    normal_tile<V> normal;
+    for (; tiles > 0; --tiles) {
+      philox_blocks(width, counter, keys, bits);
+      fill_tile(bits, normal);
+      for (std::size_t i = 0; i < normal.size(); ++i) x[i] += scale * normal[i];
+      x += normal.size();
+      advance(counter, tile_blocks);
+    }
   }
 }
 
