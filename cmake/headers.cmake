@@ -52,6 +52,7 @@ set(dpopt_core_headers
     dpopt/communication/shared_values.hpp
     dpopt/communication/threads.hpp
     dpopt/communication/wire.hpp
+    dpopt/core/aligned_vector.hpp
     dpopt/core/batch_size.hpp
     dpopt/core/entropy.hpp
     dpopt/core/error.hpp
@@ -150,6 +151,7 @@ set(dpopt_core_headers
     dpopt/optimizers/base_optimizer.hpp
     dpopt/optimizers/exponential_average.hpp
     dpopt/optimizers/option_check.hpp
+    dpopt/optimizers/released_sum.hpp
     dpopt/optimizers/rmsprop.hpp
     dpopt/optimizers/scale_then_privatize.hpp
     dpopt/optimizers/sgd.hpp

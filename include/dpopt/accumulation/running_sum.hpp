@@ -5,10 +5,10 @@
 #pragma once
 
 #include "dpopt/accumulation/accumulator.hpp"
+#include "dpopt/core/aligned_vector.hpp"
 #include "dpopt/gradients/per_sample_gradients.hpp"
 
 #include <type_traits>
-#include <vector>
 
 namespace dpopt {
 
@@ -33,7 +33,7 @@ public:
   }
 
 private:
-  std::vector<V> sums_;
+  aligned_vector<V> sums_;
 };
 
 static_assert(Accumulator<running_sum<float>> && Accumulator<running_sum<double>>);

@@ -9,9 +9,9 @@
 #include "dpopt/core/types.hpp"
 #include "dpopt/core/vector_dispatch.hpp"
 #include "dpopt/noise/noise_mechanism.hpp"
+#include "dpopt/optimizers/released_sum.hpp"
 
 #include <algorithm>
-#include <cmath>
 #include <concepts>
 #include <type_traits>
 
@@ -61,14 +61,6 @@ DPOPT_FORCE_INLINE inline V take(V& sum) {
   return out;
 }
 
-/// 1 / x where that is exact, else 0: a product with it then has the bits of a quotient by x.
-template <std::floating_point T>
-[[nodiscard]] T exact_inverse(T x) {
-  int exponent = 0;
-  const bool power_of_two = std::frexp(x, &exponent) == T(0.5);
-  return power_of_two && std::isnormal(1 / x) ? 1 / x : T{};
-}
-
 } // namespace detail
 
 /// out[i] = (sum[i] x unit + N(0, noise_std^2)) / divisor. Leaves the sum at zero, ready for the next step, so that a
@@ -77,14 +69,10 @@ template <std::floating_point T, class V, class N>
 void release_tile(V* sum, isize count, const address& where, const release_constants& k, N& noise, T* out) {
   if constexpr (std::is_same_v<V, T>) {
     if (k.noise_std > 0) noise.add(where, k.noise_std, sum, count);
-    const T divisor = static_cast<T>(k.divisor);
-    const T inverse = detail::exact_inverse(divisor); // dividing takes as long as a whole update of sgd
-    vectorized([=]() DPOPT_FORCE_INLINE_LAMBDA {
-      if (inverse > 0) {
-        for (isize i = 0; i < count; ++i) out[i] = detail::take(sum[i]) * inverse;
-      } else {
-        for (isize i = 0; i < count; ++i) out[i] = detail::take(sum[i]) / divisor;
-      }
+    with_released_sum(sum, static_cast<T>(k.divisor), [=](auto gradient) {
+      vectorized([=]() DPOPT_FORCE_INLINE_LAMBDA {
+        for (isize i = 0; i < count; ++i) detail::read_gradient(gradient, i, out[i]);
+      });
     });
   } else if constexpr (NoiseMechanism<N, V>) {
     if (k.noise_std > 0) noise.add(where, k.noise_std / k.unit, sum, count);
@@ -101,6 +89,15 @@ void release_tile(V* sum, isize count, const address& where, const release_const
       out[i] = static_cast<T>(real[i] / k.divisor);
     }
   }
+}
+
+/// x[i] is updated with number i of that release, which is stored nowhere; bits are those of release_tile() and
+/// update() one after the other. For mechanisms that add noise in T, and constants that take a released_sum.
+template <std::floating_point T, class N, class Constants, class Slots>
+void release_into_update(T* sum, isize count, const address& where, const release_constants& k, N& noise,
+                         const Constants& of_base, T* x, const Slots& slots) {
+  if (k.noise_std > 0) noise.add(where, k.noise_std, sum, count);
+  with_released_sum(sum, static_cast<T>(k.divisor), [&](auto gradient) { of_base.update(x, gradient, slots, count); });
 }
 
 } // namespace dpopt

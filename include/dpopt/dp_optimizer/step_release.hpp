@@ -12,6 +12,7 @@
 #include "dpopt/dp_optimizer/spoil.hpp"
 #include "dpopt/dp_optimizer/step_noise.hpp"
 #include "dpopt/dp_optimizer/update_memory.hpp"
+#include "dpopt/optimizers/released_sum.hpp"
 #include "dpopt/parameters/parameter_set.hpp"
 
 #include <algorithm>
@@ -54,17 +55,25 @@ struct step_release {
     }
   }
 
-  /// ONE pass over the parameters: noise, scale and update on a tile that stays in L1. @param of_base the base
-  /// optimizer's constants of the step.
+  /// ONE pass over the parameters: noise, scale and update on a tile that stays in L1. A gradient that the user has no
+  /// array for is not stored. @param of_base the base optimizer's constants of the step.
   template <class Memory, class Constants>
   void update(Memory& memory, const Constants& of_base) const {
     for (isize p = 0; p < parameters.count(); ++p)
       for_each_tile(p, [&](isize first, isize count) {
-        alignas(64) std::array<T, release_tile_elements> room;
         const auto& entry = parameters[p];
+        T* const x = entry.value.data() + first;
+        const auto slots = memory.tile(p, first);
+        if constexpr (std::same_as<Sum, T> && TakesReleasedSum<Constants, T, decltype(memory.tile(p, first))>) {
+          if (entry.gradient.empty())
+            return release_into_update(sums + plan.offset(p) + first, count,
+                                       detail::gradient_address(step, p, first, lane), constants, noise, of_base, x,
+                                       slots);
+        }
+        alignas(64) std::array<T, release_tile_elements> room;
         T* const g = entry.gradient.empty() ? room.data() : entry.gradient.data() + first;
         tile(p, first, count, g);
-        of_base.update(entry.value.data() + first, g, memory.tile(p, first), count);
+        of_base.update(x, g, slots, count);
       });
   }
 

@@ -6,6 +6,7 @@
 #pragma once
 
 #include "dpopt/communication/buckets.hpp"
+#include "dpopt/core/aligned_vector.hpp"
 #include "dpopt/core/types.hpp"
 #include "dpopt/optimizers/base_optimizer.hpp"
 #include "dpopt/parameters/parameter_set.hpp"
@@ -67,13 +68,13 @@ public:
     return out;
   }
   /// All slots, for checkpoints; empty where one is not kept.
-  [[nodiscard]] std::array<std::vector<T>, slots>& state() noexcept { return state_; }
+  [[nodiscard]] std::array<aligned_vector<T>, slots>& state() noexcept { return state_; }
 
 private:
   const parameter_set<T>& parameters_;
   const bucket_plan& plan_;
   std::vector<T> own_gradients_;
-  std::array<std::vector<T>, slots> state_;
+  std::array<aligned_vector<T>, slots> state_;
 };
 
 } // namespace dpopt

@@ -14,6 +14,7 @@
 #include "dpopt/core/vector_dispatch.hpp"
 #include "dpopt/core/vector_operations.hpp"
 #include "dpopt/optimizers/option_check.hpp"
+#include "dpopt/optimizers/released_sum.hpp"
 
 #include <array>
 #include <cmath>
@@ -97,9 +98,10 @@ struct adam_step {
     root_correction = std::sqrt(1 - std::pow(o.beta2, steps));
   }
 
-  /// x, g and each slot hold n elements. Any split of a parameter into tiles gives the same bits.
-  template <class T>
-  void update(T* x, const T* g, std::array<T*, Slots> slots, isize n) const {
+  /// x, g and each slot hold n elements; g is a pointer or a released_sum. Any split of a parameter into tiles gives
+  /// the same bits.
+  template <class T, class G>
+  void update(T* x, const G& g, std::array<T*, Slots> slots, isize n) const {
     vectorized([=, this](auto width) DPOPT_FORCE_INLINE_LAMBDA { this->loop(width, x, g, slots, n); });
   }
 
@@ -112,28 +114,28 @@ struct adam_step {
   }
 
 private:
-  template <std::size_t Bytes, class T>
-  DPOPT_FORCE_INLINE DPOPT_NO_CONTRACT void loop(vector_bytes<Bytes> width, T* x, const T* g,
+  template <std::size_t Bytes, class T, class G>
+  DPOPT_FORCE_INLINE DPOPT_NO_CONTRACT void loop(vector_bytes<Bytes> width, T* x, const G& g,
                                                  std::array<T*, Slots> slots, isize n) const {
     DPOPT_NO_CONTRACT_BLOCK
     const adam_element<T> e = element<T>();
     isize i = 0;
     if constexpr (has_wide_words) {
       constexpr isize lanes = Bytes / sizeof(T);
-      for (; i + lanes <= n; i += lanes) part<wide<T, Bytes>>(width, e, x + i, g + i, slots, i);
+      for (; i + lanes <= n; i += lanes) part<wide<T, Bytes>>(width, e, x + i, g, slots, i);
     }
-    for (; i < n; ++i) part<T>(width, e, x + i, g + i, slots, i);
+    for (; i < n; ++i) part<T>(width, e, x + i, g, slots, i);
   }
 
-  /// One W at x and g, and at slots[k] + i. All of it stays in registers: in loops of their own, with the roots in
+  /// One W at x, and at i of g and of slots[k]. All of it stays in registers: in loops of their own, with the roots in
   /// memory between them, the halves of a step take a quarter longer.
-  template <class W, std::size_t Bytes, class T>
+  template <class W, std::size_t Bytes, class T, class G>
   DPOPT_FORCE_INLINE DPOPT_NO_CONTRACT static void part(vector_bytes<Bytes> width, const adam_element<T>& e, T* x,
-                                                        const T* g, const std::array<T*, Slots>& slots, isize i) {
+                                                        const G& g, const std::array<T*, Slots>& slots, isize i) {
     DPOPT_NO_CONTRACT_BLOCK
     W value, gradient, mean, square, root;
     std::memcpy(&value, x, sizeof(W));
-    std::memcpy(&gradient, g, sizeof(W));
+    read_gradient(g, i, gradient);
     std::memcpy(&mean, slots[0] + i, sizeof(W));
     std::memcpy(&square, slots[1] + i, sizeof(W));
     e.moments(value, gradient, mean, square);

@@ -14,6 +14,7 @@
 #include "dpopt/core/vector_dispatch.hpp"
 #include "dpopt/optimizers/base_optimizer.hpp"
 #include "dpopt/optimizers/option_check.hpp"
+#include "dpopt/optimizers/released_sum.hpp"
 
 #include <array>
 #include <cmath>
@@ -52,9 +53,10 @@ struct sgd_step {
   bool with_buffer; ///< false leaves the slot untouched
   bool nesterov;
 
-  /// x, g and the slot hold n elements. Any split of a parameter into tiles gives the same bits.
-  template <class T>
-  void update(T* x, const T* g, std::array<T*, 1> slots, isize n) const {
+  /// x, g and the slot hold n elements; g is a pointer or a released_sum. Any split of a parameter into tiles gives the
+  /// same bits.
+  template <class T, class G>
+  void update(T* x, const G& g, std::array<T*, 1> slots, isize n) const {
     vectorized([=, this]() DPOPT_FORCE_INLINE_LAMBDA { loop(x, g, slots[0], n); });
   }
 
@@ -67,15 +69,22 @@ struct sgd_step {
   }
 
 private:
-  template <class T>
-  DPOPT_FORCE_INLINE DPOPT_NO_CONTRACT void loop(T* x, const T* g, T* b, isize n) const {
+  template <class T, class G>
+  DPOPT_FORCE_INLINE DPOPT_NO_CONTRACT void loop(T* x, const G& g, T* b, isize n) const {
     DPOPT_NO_CONTRACT_BLOCK
     const sgd_element<T> e = element<T>();
+    T gradient;
     if (!with_buffer) {
-      for (isize i = 0; i < n; ++i) e.plain(x[i], g[i]);
+      for (isize i = 0; i < n; ++i) {
+        detail::read_gradient(g, i, gradient);
+        e.plain(x[i], gradient);
+      }
       return;
     }
-    for (isize i = 0; i < n; ++i) e.buffered(x[i], g[i], b[i]);
+    for (isize i = 0; i < n; ++i) {
+      detail::read_gradient(g, i, gradient);
+      e.buffered(x[i], gradient, b[i]);
+    }
   }
 };
 
