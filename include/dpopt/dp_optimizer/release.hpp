@@ -63,13 +63,23 @@ DPOPT_FORCE_INLINE inline V take(V& sum) {
 
 } // namespace detail
 
+namespace detail {
+
+/// f(released_sum) after the noise was added, for sums in the parameters' type.
+template <std::floating_point T, class N, class F>
+void with_noisy_sum(T* sum, isize count, const address& where, const release_constants& k, N& noise, const F& f) {
+  if (k.noise_std > 0) noise.add(where, k.noise_std, sum, count);
+  with_released_sum(sum, static_cast<T>(k.divisor), f);
+}
+
+} // namespace detail
+
 /// out[i] = (sum[i] x unit + N(0, noise_std^2)) / divisor. Leaves the sum at zero, ready for the next step, so that a
 /// released gradient never shares memory with the accumulator. count <= release_tile_elements.
 template <std::floating_point T, class V, class N>
 void release_tile(V* sum, isize count, const address& where, const release_constants& k, N& noise, T* out) {
   if constexpr (std::is_same_v<V, T>) {
-    if (k.noise_std > 0) noise.add(where, k.noise_std, sum, count);
-    with_released_sum(sum, static_cast<T>(k.divisor), [=](auto gradient) {
+    detail::with_noisy_sum(sum, count, where, k, noise, [=](auto gradient) {
       vectorized([=]() DPOPT_FORCE_INLINE_LAMBDA {
         for (isize i = 0; i < count; ++i) detail::read_gradient(gradient, i, out[i]);
       });
@@ -96,8 +106,8 @@ void release_tile(V* sum, isize count, const address& where, const release_const
 template <std::floating_point T, class N, class Constants, class Slots>
 void release_into_update(T* sum, isize count, const address& where, const release_constants& k, N& noise,
                          const Constants& of_base, T* x, const Slots& slots) {
-  if (k.noise_std > 0) noise.add(where, k.noise_std, sum, count);
-  with_released_sum(sum, static_cast<T>(k.divisor), [&](auto gradient) { of_base.update(x, gradient, slots, count); });
+  detail::with_noisy_sum(sum, count, where, k, noise,
+                         [&](auto gradient) { of_base.update(x, gradient, slots, count); });
 }
 
 } // namespace dpopt
