@@ -6,7 +6,9 @@
 #include "support/catch.hpp"
 #include "support/random_numbers.hpp"
 
+#include <algorithm>
 #include <limits>
+#include <memory>
 #include <vector>
 
 using namespace dpopt;
@@ -17,11 +19,10 @@ namespace {
 constexpr isize count = 70; // more than are worked on together
 
 template <class T>
-std::vector<T> sum_at(vector_level level, const std::vector<T>& rows, isize stride, isize n,
-                      const std::vector<double>& factors) {
+std::vector<T> sum_at(vector_level level, const T* rows, isize stride, isize n, const std::vector<double>& factors) {
   std::vector<T> out = random_numbers<T>(n, 7);
   at_vector_level(level,
-                  [from = rows.data(), stride, n, f = factors.data(), to = out.data()](auto width)
+                  [from = rows, stride, n, f = factors.data(), to = out.data()](auto width)
                       DPOPT_FORCE_INLINE_LAMBDA { detail::add_short_rows(width, from, stride, n, f, count, to); });
   return out;
 }
@@ -56,7 +57,26 @@ TEMPLATE_TEST_CASE("short rows: the bits of adding row after row, at every vecto
     for (const auto& factors : {usual, unusual}) {
       const std::vector<T> expected = in_order(rows, n + 3, n, factors);
       for (const vector_level level : {vector_level::plain, vector_level::avx2, vector_level::avx512})
-        if (runs_here(level)) CHECK(sum_at(level, rows, n + 3, n, factors) == expected);
+        if (runs_here(level)) CHECK(sum_at(level, rows.data(), n + 3, n, factors) == expected);
+    }
+  }
+}
+
+TEMPLATE_TEST_CASE("short rows: the same bits wherever rows begin in a cache line", "", float, double) {
+  using T = TestType;
+  constexpr isize line = 64 / sizeof(T), stride = 8 * line;
+  const std::vector<double> factors = random_numbers<double>(count, 2);
+  std::vector<T> room(static_cast<std::size_t>(count * stride + 2 * line));
+  void* start = room.data();
+  std::size_t left = room.size() * sizeof(T);
+  T* const aligned = static_cast<T*>(std::align(64, 64, start, left));
+  for (const isize n : {2 * line - 1, 2 * line, 3 * line + 1, 4 * line, 8 * line}) {
+    const std::vector<T> rows = random_numbers<T>(count * stride, 1);
+    const std::vector<T> expected = in_order(rows, stride, n, factors);
+    for (const isize offset : {isize{0}, isize{1}, line / 2}) {
+      std::copy(rows.begin(), rows.end(), aligned + offset);
+      for (const vector_level level : {vector_level::plain, vector_level::avx2, vector_level::avx512})
+        if (runs_here(level)) CHECK(sum_at(level, aligned + offset, stride, n, factors) == expected);
     }
   }
 }
@@ -70,6 +90,6 @@ TEMPLATE_TEST_CASE("short rows: a row of factor 0 is not read", "", float, doubl
     factors[static_cast<std::size_t>(i)] = 0;
     for (isize k = 0; k < n; ++k) rows[static_cast<std::size_t>(i * n + k)] = std::numeric_limits<T>::quiet_NaN();
   }
-  CHECK(sum_at(best_vector_level(), rows, n, n, factors) == in_order(rows, n, n, factors));
-  CHECK(sum_at(best_vector_level(), rows, n, n, std::vector<double>(count, 0.0)) == random_numbers<T>(n, 7));
+  CHECK(sum_at(best_vector_level(), rows.data(), n, n, factors) == in_order(rows, n, n, factors));
+  CHECK(sum_at(best_vector_level(), rows.data(), n, n, std::vector<double>(count, 0.0)) == random_numbers<T>(n, 7));
 }

@@ -12,6 +12,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
+#include <cstdint>
 #include <cstring>
 #include <limits>
 
@@ -37,33 +38,51 @@ DPOPT_FORCE_INLINE inline bool round_all_down(const double* factors, isize n, T*
   return unusual > 0;
 }
 
-/// out[k] += scales[i] * rows[i * stride + k] for `count` rows in their order and all columns k of four vectors, whose
-/// sums stay in registers. Written out: g++ 12 keeps an array of them in memory.
+/// Sums of the columns of four vectors, in registers. Written out: g++ 12 keeps an array of them in memory.
 template <std::floating_point T, std::size_t Bytes>
-DPOPT_FORCE_INLINE inline void add_four_vectors(vector_bytes<Bytes> /*width*/, const T* rows, isize stride,
-                                                const T* scales, isize count, T* out) noexcept {
-  DPOPT_NO_CONTRACT_BLOCK
-  constexpr auto lanes = static_cast<isize>(Bytes / sizeof(T));
-  wide<T, Bytes> a, b, c, d, numbers;
-  std::memcpy(&a, out, Bytes);
-  std::memcpy(&b, out + lanes, Bytes);
-  std::memcpy(&c, out + 2 * lanes, Bytes);
-  std::memcpy(&d, out + 3 * lanes, Bytes);
-  for (isize i = 0; i < count; ++i, rows += stride) {
-    const T scale = scales[i];
-    std::memcpy(&numbers, rows, Bytes);
-    a += scale * numbers;
-    std::memcpy(&numbers, rows + lanes, Bytes);
-    b += scale * numbers;
-    std::memcpy(&numbers, rows + 2 * lanes, Bytes);
-    c += scale * numbers;
-    std::memcpy(&numbers, rows + 3 * lanes, Bytes);
-    d += scale * numbers;
+struct four_vectors {
+  static constexpr auto lanes = static_cast<isize>(Bytes / sizeof(T));
+  wide<T, Bytes> a, b, c, d;
+
+  DPOPT_FORCE_INLINE void load(const T* from) noexcept {
+    std::memcpy(&a, from, Bytes);
+    std::memcpy(&b, from + lanes, Bytes);
+    std::memcpy(&c, from + 2 * lanes, Bytes);
+    std::memcpy(&d, from + 3 * lanes, Bytes);
   }
-  std::memcpy(out, &a, Bytes);
-  std::memcpy(out + lanes, &b, Bytes);
-  std::memcpy(out + 2 * lanes, &c, Bytes);
-  std::memcpy(out + 3 * lanes, &d, Bytes);
+  DPOPT_FORCE_INLINE void store(T* to) const noexcept {
+    std::memcpy(to, &a, Bytes);
+    std::memcpy(to + lanes, &b, Bytes);
+    std::memcpy(to + 2 * lanes, &c, Bytes);
+    std::memcpy(to + 3 * lanes, &d, Bytes);
+  }
+  DPOPT_FORCE_INLINE void add(const T* row, T scale) noexcept {
+    DPOPT_NO_CONTRACT_BLOCK
+    four_vectors numbers;
+    numbers.load(row);
+    a += scale * numbers.a;
+    b += scale * numbers.b;
+    c += scale * numbers.c;
+    d += scale * numbers.d;
+  }
+};
+
+/// out[k] += scales[i] * rows[i * stride + k] for `count` rows in their order and all columns k of four or eight
+/// vectors.
+template <isize Vectors, std::floating_point T, std::size_t Bytes>
+DPOPT_FORCE_INLINE inline void add_vectors(vector_bytes<Bytes> /*width*/, const T* rows, isize stride, const T* scales,
+                                           isize count, T* out) noexcept {
+  static_assert(Vectors == 4 || Vectors == 8);
+  constexpr isize half = 4 * four_vectors<T, Bytes>::lanes;
+  four_vectors<T, Bytes> first, second;
+  first.load(out);
+  if constexpr (Vectors == 8) second.load(out + half);
+  for (isize i = 0; i < count; ++i, rows += stride) {
+    first.add(rows, scales[i]);
+    if constexpr (Vectors == 8) second.add(rows + half, scales[i]);
+  }
+  first.store(out);
+  if constexpr (Vectors == 8) second.store(out + half);
 }
 
 /// The same for one vector, of which the columns before `done` have been added.
@@ -82,15 +101,28 @@ DPOPT_FORCE_INLINE inline void add_one_vector(vector_bytes<Bytes> /*width*/, con
     for (isize k = done; k < static_cast<isize>(Bytes / sizeof(T)); ++k) out[k] = sums[k];
 }
 
+/// Whether each vector as wide as a cache line would touch two of them. Of half that width every other one does, which
+/// is faster from memory.
+template <std::size_t Bytes, std::floating_point T>
+[[nodiscard]] DPOPT_FORCE_INLINE inline bool across_lines(const T* rows, isize stride) noexcept {
+  constexpr std::uintptr_t line = 64;
+  if constexpr (Bytes < line) return false;
+  else return (reinterpret_cast<std::uintptr_t>(rows) | (static_cast<std::uintptr_t>(stride) * sizeof(T))) % line != 0;
+}
+
 /// out += sum of scales[i] x row i, n numbers each. The last columns are the end of a whole vector.
 template <std::floating_point T, std::size_t Bytes>
 DPOPT_FORCE_INLINE inline void add_scaled_rows(vector_bytes<Bytes> width, const T* rows, isize stride, isize n,
                                                const T* scales, isize count, T* out) noexcept {
   DPOPT_NO_CONTRACT_BLOCK
   constexpr auto lanes = static_cast<isize>(Bytes / sizeof(T));
-  if (n >= lanes) {
+  if (n >= 2 * lanes ? !across_lines<Bytes>(rows, stride) : n >= lanes) {
     isize k = 0;
-    for (; k + 4 * lanes <= n; k += 4 * lanes) add_four_vectors(width, rows + k, stride, scales, count, out + k);
+    for (; k + 8 * lanes <= n; k += 8 * lanes) add_vectors<8>(width, rows + k, stride, scales, count, out + k);
+    if (k + 4 * lanes <= n) {
+      add_vectors<4>(width, rows + k, stride, scales, count, out + k);
+      k += 4 * lanes;
+    }
     for (; k + lanes <= n; k += lanes) add_one_vector(width, rows + k, stride, scales, count, out + k, 0);
     const isize last = n - lanes;
     if (k < n) add_one_vector(width, rows + last, stride, scales, count, out + last, k - last);
