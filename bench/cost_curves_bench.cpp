@@ -134,9 +134,13 @@ void curve(const std::string& question, std::vector<sizes> points) {
                                             {{16, 8, 8, 10}, {16, 8, 8, 100}, {16, 8, 8, 1000}, {16, 8, 8, 10000}});
   curve<flat, gradients::materialized>("K 10 to 10000, flat",
                                        {{16, 8, 8, 10}, {16, 8, 8, 100}, {16, 8, 8, 1000}, {16, 8, 8, 10000}});
-  for (const isize d : {64, 256})
-    curve<per_layer, gradients::sequence>("T 1 to 1000, " + std::to_string(d) + " x " + std::to_string(d),
+  for (const isize d : {64, 256}) { // flat, with a second parameter: norms are not those of written rows
+    const std::string square = std::to_string(d) + " x " + std::to_string(d);
+    curve<per_layer, gradients::sequence>("T 1 to 1000, " + square,
                                           {{8, d, d, 1, 1}, {8, d, d, 1, 10}, {8, d, d, 1, 100}, {8, d, d, 1, 1000}});
+    curve<flat, gradients::sequence>("T 1 to 1000, flat, " + square,
+                                     {{8, d, d, 2, 1}, {8, d, d, 2, 10}, {8, d, d, 2, 100}, {8, d, d, 2, 1000}});
+  }
   return true;
 }();
 

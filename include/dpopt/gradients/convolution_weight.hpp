@@ -83,6 +83,9 @@ struct convolution_weight {
   void add_squared_norms(samples range, double* squared_norms, workspace& scratch) const {
     if (has_few_rows()) return detail::add_copied_norms(*this, range, squared_norms, scratch);
     const bool by_gram = detail::gram_is_cheaper(geometry.output_positions(), geometry.columns(), geometry.rows());
+    if (by_gram)
+      detail::take_for_either_way(scratch,
+                                  std::max(detail::gram_room(geometry.output_positions()), instantiated_room()));
     for (isize i = 0; i < range.count; ++i) squared_norms[i] += squared_norm_of(range.first + i, by_gram, scratch);
   }
 
@@ -263,10 +266,17 @@ private:
     return detail::squares_of_grams<U>(n, of_gradients, of_patches, rows + columns);
   }
 
-  /// The gradient is made 64 columns at a time.
+  static constexpr isize columns_of_tile = 64;
+  [[nodiscard]] isize instantiated_room() const noexcept {
+    const isize rows = geometry.rows();
+    return (tile() + columns_of_tile) * rows + tile() * columns_of_tile + 2 * geometry.output_positions() +
+           portable_product::room<double>(rows);
+  }
+
+  /// The gradient is made some columns at a time.
   [[nodiscard]] detail::sequence_squares instantiated_squares(const part_of_sample& part, const patch_table& table,
                                                               workspace& scratch) const {
-    constexpr isize wide = 64;
+    constexpr isize wide = columns_of_tile;
     const workspace::scope scope(scratch);
     const isize n = geometry.output_positions(), rows = geometry.rows(), columns = geometry.columns();
     double* const e = scratch.take<double>(tile() * rows);

@@ -5,6 +5,7 @@
 /// materialized: a sample's gradient is the sum over its positions of (output gradient) (input)^T.
 #pragma once
 
+#include "dpopt/core/vector_dispatch.hpp"
 #include "dpopt/gradients/outer_products.hpp"
 #include "dpopt/gradients/per_sample_gradients.hpp"
 #include "dpopt/gradients/product.hpp"
@@ -72,6 +73,7 @@ struct linear_sequence {
 
   void add_squared_norms(samples range, double* squared_norms, workspace& scratch) const {
     const bool by_gram = detail::gram_is_cheaper(positions, inputs, outputs);
+    if (by_gram) detail::take_for_either_way(scratch, std::max(detail::gram_room(positions), instantiated_room()));
     for (isize i = 0; i < range.count; ++i) squared_norms[i] += squared_norm_of(range.first + i, by_gram, scratch);
   }
 
@@ -158,26 +160,49 @@ private:
     return detail::squares_of_grams<U>(positions, of_outputs, of_inputs, inputs + outputs);
   }
 
+  /// Rows of the wider factor whose products are made at a time: 32 KiB of G, or of its transpose.
+  [[nodiscard]] isize rows_of_tile() const noexcept {
+    return std::clamp<isize>(4096 / std::max<isize>(1, std::min(inputs, outputs)), 1,
+                             std::max<isize>(1, std::max(inputs, outputs)));
+  }
+  [[nodiscard]] isize instantiated_room() const noexcept {
+    const isize narrow = std::min(inputs, outputs), rows = rows_of_tile();
+    return positions * (narrow + rows) + rows * narrow + portable_product::room<double>(rows);
+  }
+
+  /// to[t * width + k] = from[t * stride + k] for all positions t.
+  void widen(const U* from, isize stride, isize width, double* to) const {
+    vectorized([=, n = positions]() DPOPT_FORCE_INLINE_LAMBDA {
+      for (isize t = 0; t < n; ++t)
+        for (isize k = 0; k < width; ++k) to[t * width + k] = static_cast<double>(from[t * stride + k]);
+    });
+  }
+
+  /// The narrower factor is widened once, the other a tile at a time.
   [[nodiscard]] detail::sequence_squares instantiated_squares(isize i, workspace& scratch) const {
     const workspace::scope scope(scratch);
-    const isize rows = std::max<isize>(1, 4096 / std::max<isize>(1, inputs)); // 32 KiB of G
-    double* const e = scratch.take<double>(positions * outputs);
-    double* const a = scratch.take<double>(positions * inputs);
-    double* const g = scratch.take<double>(rows * inputs);
+    const bool over_outputs = outputs >= inputs;
+    const isize narrow = std::min(inputs, outputs), wide = std::max(inputs, outputs), rows = rows_of_tile();
+    double* const kept = scratch.take<double>(positions * narrow);
+    double* const tile = scratch.take<double>(positions * rows);
+    double* const g = scratch.take<double>(rows * narrow);
+    const U *const of_narrow = over_outputs ? input(i, 0) : output(i, 0), *const of_wide =
+                                                                              over_outputs ? output(i, 0) : input(i, 0);
+    const isize narrow_apart = over_outputs ? input_position_stride : output_position_stride,
+                wide_apart = over_outputs ? output_position_stride : input_position_stride;
     detail::sequence_squares out{0, 0};
-    for (isize t = 0; t < positions; ++t) {
-      std::transform(output(i, t), output(i, t) + outputs, e + t * outputs, [](U x) { return static_cast<double>(x); });
-      std::transform(input(i, t), input(i, t) + inputs, a + t * inputs, [](U x) { return static_cast<double>(x); });
+    widen(of_narrow, narrow_apart, narrow, kept);
+    for (isize t = 0; t < positions; ++t)
       out.lengths +=
-          std::sqrt(squared_norm(e + t * outputs, outputs)) * std::sqrt(squared_norm(a + t * inputs, inputs));
-    }
+          std::sqrt(squared_norm(kept + t * narrow, narrow)) * std::sqrt(squared_norm(of_wide + t * wide_apart, wide));
     isize blocks = 0;
-    for (isize o = 0; o < outputs; o += rows, ++blocks) {
-      const isize here = std::min(rows, outputs - o);
-      std::fill_n(g, here * inputs, 0.0);
-      portable_product{}.add(here, inputs, positions, strided_rows<const double>{e + o, outputs},
-                             strided_rows<const double>{a, inputs}, strided_rows<double>{g, inputs}, scratch);
-      out.squares += squared_norm(g, here * inputs);
+    for (isize first = 0; first < wide; first += rows, ++blocks) {
+      const isize here = std::min(rows, wide - first);
+      widen(of_wide + first, wide_apart, here, tile);
+      std::fill_n(g, here * narrow, 0.0);
+      portable_product{}.add(here, narrow, positions, strided_rows<const double>{tile, here},
+                             strided_rows<const double>{kept, narrow}, strided_rows<double>{g, narrow}, scratch);
+      out.squares += squared_norm(g, here * narrow);
     }
     // Rounding while G was made, so that this bounds the exact gradient too.
     const double norm = std::sqrt(upper_bound_of_sum(out.squares, blocks)) +

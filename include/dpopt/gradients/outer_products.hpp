@@ -68,6 +68,10 @@ void add_outer_products(const Product& product, isize count, isize inputs, isize
   const isize room = std::max(chunk * shorter, least_copied * (shorter + longer));
   const workspace::scope scope(scratch);
   Out* const scaled = scratch.take<Out>(room);
+  const strided_rows<Out> sum{out, inputs};
+  product.add(outputs, inputs, 0, strided_rows<const Out>{scaled, outputs}, strided_rows<const Out>{scaled, inputs},
+              sum,
+              scratch); // takes its memory, also where all rows are left out and a later step's are not
   const U* from[most];
   const U* whole[most];
   double factors[most];
@@ -77,9 +81,8 @@ void add_outer_products(const Product& product, isize count, isize inputs, isize
     for (isize i = 0; i < rows; ++i)
       detail::scale_row(from[first + i], shorter, factors[first + i], scaled + i * shorter);
     const strided_rows<const Out> of_shorter{scaled, shorter};
-    const strided_rows<Out> to{out, inputs};
-    if (scale_outputs) product.add(outputs, inputs, rows, of_shorter, of_longer, to, scratch);
-    else product.add(outputs, inputs, rows, of_longer, of_shorter, to, scratch);
+    if (scale_outputs) product.add(outputs, inputs, rows, of_shorter, of_longer, sum, scratch);
+    else product.add(outputs, inputs, rows, of_longer, of_shorter, sum, scratch);
   };
   const auto flush = [&] {
     const isize rows = std::exchange(filled, 0);

@@ -128,6 +128,12 @@ struct product_kernel {
 
 /// Blocked for caches and registers, compiled for every vector level, without threads.
 struct portable_product {
+  /// Numbers of T that a product of m rows takes from scratch memory, whatever the machine.
+  template <std::floating_point T>
+  [[nodiscard]] static constexpr isize room(isize m) noexcept {
+    return left_room<T>(m) + right_room<T>;
+  }
+
   template <std::floating_point T>
   void add(isize m, isize n, isize count, strided_rows<const T> a, strided_rows<const T> b, strided_rows<T> out,
            workspace& scratch) const {
@@ -140,23 +146,36 @@ struct portable_product {
   }
 
 private:
+  // The shapes that g++ 12 keeps in registers; it takes loops of 16 turns apart before it sees vectors in them.
+  template <class T>
+  static constexpr bool narrow = sizeof(T) == sizeof(float);
+  template <class T>
+  using plain = detail::product_kernel<T, 4, narrow<T> ? 8 : 4>;
+  template <class T>
+  using avx2 = detail::product_kernel<T, narrow<T> ? 3 : 4, narrow<T> ? 32 : 8>;
+  template <class T>
+  using avx512 = detail::product_kernel<T, narrow<T> ? 8 : 4, 32>;
+
+  template <class T>
+  [[nodiscard]] static constexpr isize left_room(isize m) noexcept {
+    return std::max({plain<T>::left_room(m), avx2<T>::left_room(m), avx512<T>::left_room(m)});
+  }
+  template <class T>
+  static constexpr isize right_room = std::max({plain<T>::right_room, avx2<T>::right_room, avx512<T>::right_room});
+
   template <std::floating_point T>
   DPOPT_HOT static void add_positions(isize m, isize n, isize count, detail::positions_of<T> a,
                                       detail::positions_of<T> b, strided_rows<T> out, workspace& scratch) {
-    // The shapes that g++ 12 keeps in registers; it takes loops of 16 turns apart before it sees vectors in them.
-    constexpr bool narrow = sizeof(T) == sizeof(float);
-    using plain = detail::product_kernel<T, 4, narrow ? 8 : 4>;
-    using avx2 = detail::product_kernel<T, narrow ? 3 : 4, narrow ? 32 : 8>;
-    using avx512 = detail::product_kernel<T, narrow ? 8 : 4, 32>;
     const workspace::scope scope(scratch);
-    T* const left = scratch.take<T>(std::max({plain::left_room(m), avx2::left_room(m), avx512::left_room(m)}));
-    T* const right = scratch.take<T>(std::max({plain::right_room, avx2::right_room, avx512::right_room}));
+    T* const left = scratch.take<T>(left_room<T>(m));
+    T* const right = scratch.take<T>(right_room<T>);
     const vector_level level = best_vector_level();
     if (level == vector_level::avx512)
-      at_vector_level(level, [=]() DPOPT_FORCE_INLINE_LAMBDA { avx512::add(m, n, count, a, b, out, left, right); });
+      at_vector_level(level, [=]() DPOPT_FORCE_INLINE_LAMBDA { avx512<T>::add(m, n, count, a, b, out, left, right); });
     else if (level == vector_level::avx2)
-      at_vector_level(level, [=]() DPOPT_FORCE_INLINE_LAMBDA { avx2::add(m, n, count, a, b, out, left, right); });
-    else at_vector_level(level, [=]() DPOPT_FORCE_INLINE_LAMBDA { plain::add(m, n, count, a, b, out, left, right); });
+      at_vector_level(level, [=]() DPOPT_FORCE_INLINE_LAMBDA { avx2<T>::add(m, n, count, a, b, out, left, right); });
+    else
+      at_vector_level(level, [=]() DPOPT_FORCE_INLINE_LAMBDA { plain<T>::add(m, n, count, a, b, out, left, right); });
   }
 };
 

@@ -31,20 +31,34 @@ namespace dpopt::detail {
          0.85 * t * static_cast<double>(d + p) <= static_cast<double>(d) * static_cast<double>(p);
 }
 
+inline constexpr isize gram_features = 128, gram_rows = 64; // a band of the triangle at a time
+
+/// Doubles that the Gram matrices of n rows take from scratch memory.
+[[nodiscard]] inline isize gram_room(isize n) noexcept {
+  return 2 * n * n + gram_features * n + portable_product::room<double>(std::min(gram_rows, n));
+}
+
+/// Has `numbers` doubles in use for a moment, room for several arrays. Which way a sample goes depends on its numbers:
+/// a later step must not go to the heap for the first sample that goes the other way, nor workspace_bytes() tell of it.
+inline void take_for_either_way(workspace& scratch, isize numbers) {
+  constexpr isize between_arrays = 64; // a line each
+  const workspace::scope scope(scratch);
+  static_cast<void>(scratch.take<double>(numbers + between_arrays));
+}
+
 /// gram[s * pitch + t] = sum over k < width of x_k[s] x_k[t] for s <= t; write(first, count, to) writes x_first and the
 /// following, n numbers each, one behind the other.
 template <class Write>
 void gram_of_columns(isize n, isize width, const Write& write, double* gram, isize pitch, workspace& scratch) {
-  constexpr isize features = 128, rows = 64; // a band of the triangle at a time
   const workspace::scope scope(scratch);
-  double* const x = scratch.take<double>(features * n);
+  double* const x = scratch.take<double>(gram_features * n);
   for (isize s = 0; s < n; ++s) std::fill_n(gram + s * pitch, n, 0.0);
-  for (isize k = 0; k < width; k += features) {
-    const isize here = std::min(features, width - k);
+  for (isize k = 0; k < width; k += gram_features) {
+    const isize here = std::min(gram_features, width - k);
     write(k, here, x);
-    for (isize s = 0; s < n; s += rows) {
+    for (isize s = 0; s < n; s += gram_rows) {
       const strided_rows<const double> from_s{x + s, n};
-      portable_product{}.add(std::min(rows, n - s), n - s, here, from_s, from_s,
+      portable_product{}.add(std::min(gram_rows, n - s), n - s, here, from_s, from_s,
                              strided_rows<double>{gram + s * pitch + s, pitch}, scratch);
     }
   }

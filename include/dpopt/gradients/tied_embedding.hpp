@@ -62,6 +62,9 @@ struct tied_embedding {
   void add_squared_norms(samples range, double* squared_norms, workspace& scratch) const {
     const bool by_gram =
         positions + output_positions <= 1024 && detail::gram_is_cheaper(output_positions, dimension, vocabulary);
+    if (by_gram) // of all positions, however many are padding
+      detail::take_for_either_way(
+          scratch, positions + std::max(tile_of_rows(), detail::gram_room(positions + output_positions)));
     for (isize i = 0; i < range.count; ++i) squared_norms[i] += squared_norm_of(range.first + i, by_gram, scratch);
   }
 
@@ -139,6 +142,11 @@ private:
     return logit_gradients + index(i, t, output_positions) * vocabulary;
   }
 
+  /// Numbers of whole rows in 32 KiB.
+  [[nodiscard]] isize tile_of_rows() const noexcept {
+    return std::max<isize>(1, 4096 / std::max<isize>(1, dimension)) * dimension;
+  }
+
   /// Rows: the output positions, then the tokens that are looked up.
   [[nodiscard]] detail::sequence_squares gram_squares(isize i, const isize* held, isize lookups,
                                                       workspace& scratch) const {
@@ -163,7 +171,7 @@ private:
   [[nodiscard]] detail::sequence_squares instantiated_squares(isize i, const isize* held, isize lookups,
                                                               workspace& scratch) const {
     const workspace::scope scope(scratch);
-    const isize tile = std::max<isize>(1, 4096 / std::max<isize>(1, dimension)) * dimension; // whole rows, 32 KiB
+    const isize tile = tile_of_rows();
     double* const g = scratch.take<double>(tile);
     detail::sequence_squares out{0, 0};
     isize tiles = 0;
