@@ -1,18 +1,28 @@
 // SPDX-FileCopyrightText: The dpopt authors
 // SPDX-License-Identifier: Apache-2.0
 // compiled alone: it replaces operator new.
+#include "dpopt/accumulation/compensated_sum.hpp"
 #include "dpopt/accumulation/integer_grid.hpp"
+#include "dpopt/accumulation/running_sum.hpp"
 #include "dpopt/clipping/adaptive.hpp"
 #include "dpopt/clipping/flat.hpp"
 #include "dpopt/clipping/norm_quantiles.hpp"
 #include "dpopt/clipping/per_layer.hpp"
 #include "dpopt/communication/threads.hpp"
+#include "dpopt/dp_optimizer/contributions.hpp"
 #include "dpopt/dp_optimizer/dp_optimizer.hpp"
+#include "dpopt/gradients/bias.hpp"
+#include "dpopt/gradients/callback.hpp"
 #include "dpopt/gradients/convolution_weight.hpp"
 #include "dpopt/gradients/embedding.hpp"
 #include "dpopt/gradients/linear_sequence.hpp"
 #include "dpopt/gradients/linear_weight.hpp"
 #include "dpopt/gradients/materialized.hpp"
+#include "dpopt/gradients/normalization_weight.hpp"
+#include "dpopt/gradients/preconditioned.hpp"
+#include "dpopt/gradients/tied.hpp"
+#include "dpopt/gradients/tied_embedding.hpp"
+#include "dpopt/gradients/units.hpp"
 #include "dpopt/noise/banded.hpp"
 #include "dpopt/noise/correlated.hpp"
 #include "dpopt/noise/placement.hpp"
@@ -28,6 +38,8 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
+#include <functional>
+#include <limits>
 #include <new>
 #include <span>
 #include <string>
@@ -269,4 +281,112 @@ TEST_CASE("no step after the first allocates on two ranks, which compare the bas
   }));
   CHECK(counted[0] == 0);
   CHECK(counted[1] == 0);
+}
+
+namespace {
+
+/// Every source, of two samples with two positions each, over numbers that a step may change.
+struct every_source {
+  static constexpr isize samples = 2, width = 64, rows = 48, size = width * rows;
+  static constexpr convolution_geometry geometry{
+      .input_channels = width, .output_channels = rows, .input_size = {2}, .kernel_size = {1}};
+  static constexpr convolution_geometry depthwise{
+      .input_channels = width, .output_channels = width, .input_size = {2}, .kernel_size = {1}, .groups = width};
+  enum class numbers { random, cancelling, not_finite };
+
+  std::vector<float> a = std::vector<float>(2 * samples * width), e = std::vector<float>(2 * samples * rows), // by row
+      a_first = a, e_first = e, // channels first
+      written = test::random_numbers<float>(2 * samples * size, 3);
+  std::vector<double> divisors = std::vector<double>(size, 2.0);
+  std::vector<std::int32_t> tokens = std::vector<std::int32_t>(samples * 6);
+  std::function<void(isize, double*)> write = [this](isize i, double* g) {
+    std::copy_n(written.begin() + i * size, size, g);
+  };
+
+  void fill(numbers how) {
+    const auto of = [how](std::vector<float>& by_row, std::vector<float>& first, isize n, int seed, float again) {
+      by_row = test::random_numbers<float>(std::ssize(by_row), seed);
+      for (std::size_t k = 0; k < by_row.size(); ++k) {
+        const std::size_t t = k / static_cast<std::size_t>(n) % 2;
+        if (how == numbers::cancelling && t == 1) by_row[k] = again * by_row[k - static_cast<std::size_t>(n)];
+        if (how == numbers::not_finite) by_row[k] = std::numeric_limits<float>::quiet_NaN();
+        const std::size_t i = k / static_cast<std::size_t>(2 * n), c = k % static_cast<std::size_t>(n);
+        first[(i * static_cast<std::size_t>(n) + c) * 2 + t] = by_row[k];
+      }
+    };
+    of(a, a_first, width, 1, 1);
+    of(e, e_first, rows, 2, -1);
+    for (std::size_t k = 0; k < tokens.size(); ++k) // padding, different tokens or repeated ones
+      tokens[k] = how == numbers::random ? -1 : how == numbers::cancelling ? static_cast<std::int32_t>(k % 6) : 7;
+  }
+
+  template <class A>
+  [[nodiscard]] std::vector<deferred_source<A>> views() {
+    const linear_weight<float> linear{a.data(), e.data(), 2 * samples, width, rows};
+    const linear_sequence<float> sequence{a.data(), e.data(), samples, 2, width, rows};
+    const convolution_weight<float> convolution(a_first.data(), e_first.data(), samples, geometry);
+    const callback function(write, samples, size);
+    const embedding<float> looked_up(tokens.data(), written.data(), samples, 6, rows, width, -1);
+    const auto from = [](const auto& s) { return deferred_source<A>(s); };
+    return {
+        from(materialized<float>(written.data(), samples, size)),
+        from(linear_weight<float>{a.data(), e.data(), samples, width, rows}),
+        from(sequence),
+        from(convolution),
+        from(convolution_weight<float>(a_first.data(), written.data(), samples, depthwise)),
+        from(looked_up),
+        from(tied_embedding<float>{tokens.data(), written.data(), a.data(), e.data(), samples, 6, 2, rows, width, -1}),
+        from(bias(e.data(), channel_layout::channels_last(samples, 2, rows))),
+        from(normalization_weight(e.data(), e.data(), channel_layout::channels_last(samples, 2, rows))),
+        from(function),
+        from(tied{function, looked_up}),
+        from(tied{convolution, function}),
+        from(averaged_views(linear, 2)),
+        from(averaged_views(callback(write, 2 * samples, size), 2)),
+        from(preconditioned(convolution, std::span<const double>(divisors)))};
+  }
+
+  /// Of steps with other numbers, after a first one with `first`.
+  template <class A, class C>
+  [[nodiscard]] std::size_t allocations_after(numbers first, const C& clipper) {
+    std::vector<deferred_source<A>> sources = views<A>();
+    std::vector<parameter_info> infos;
+    std::vector<isize> offsets;
+    isize total = 0;
+    for (const auto& s : sources) {
+      infos.push_back({"p", s.size()}), offsets.push_back(total);
+      total += s.size();
+    }
+    contributions<C, A> sum(clipper, A{});
+    sum.bind(infos, offsets);
+    const auto step = [&] {
+      sum.begin({.samples = samples});
+      for (std::size_t p = 0; p < sources.size(); ++p) sum.add(static_cast<isize>(p), sources[p], [](isize) {});
+      sum.clear_sum();
+      sum.forget();
+    };
+    fill(first);
+    step();
+    std::size_t after = 0;
+    for (const numbers how : {numbers::random, numbers::cancelling, numbers::not_finite}) {
+      fill(how);
+      const std::size_t before = allocations;
+      step();
+      after += allocations - before;
+    }
+    return after;
+  }
+};
+
+} // namespace
+
+TEST_CASE("no step after the first allocates for any source, whatever its numbers are") {
+  for (const auto first :
+       {every_source::numbers::random, every_source::numbers::cancelling, every_source::numbers::not_finite}) {
+    every_source s;
+    CHECK(s.allocations_after<running_sum<float>>(first, per_layer{1.0}) == 0);
+    CHECK(s.allocations_after<running_sum<float>>(first, flat{1.0}) == 0);
+    CHECK(s.allocations_after<compensated_sum<float>>(first, flat{1.0}) == 0);
+    CHECK(s.allocations_after<integer_grid>(first, flat{1.0}) == 0);
+  }
 }

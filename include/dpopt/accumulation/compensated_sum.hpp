@@ -44,7 +44,7 @@ public:
     for (isize i = 0; i < range.count; ++i) {
       if (factors[i] == 0) continue;
       const double factor = rounded_down<V, double>(factors[i]);
-      detail::for_each_tile_of(source, range.first + i, tile, g, [&](isize first, isize count, double* part) {
+      detail::for_each_tile_of(source, range.first + i, tile, g, scratch, [&](isize first, isize count, double* part) {
         for (isize k = 0; k < count; ++k) part[k] *= factor;
         add_tile(sums_.data() + at + first, lost_.data() + at + first, part, count);
       });

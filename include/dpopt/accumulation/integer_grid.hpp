@@ -74,7 +74,7 @@ public:
       const double factor = rounded_down<double>(factors[i]);
       for (isize first = 0; first < source.size(); first += tile) {
         const isize count = std::min(tile, source.size() - first);
-        source.copy_sample(range.first + i, first, count, factor, scaled);
+        detail::copy_part(source, range.first + i, first, count, factor, scaled, scratch);
         vectorized([=, sums = sums_.data() + at + first, limit = limit_]()
                        DPOPT_FORCE_INLINE_LAMBDA { add_tile(sums, scaled, count, per_unit, limit); });
       }

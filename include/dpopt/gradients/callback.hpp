@@ -51,15 +51,20 @@ struct callback {
     detail::add_copied_sum(*this, range, factors, out, scratch);
   }
 
-  void copy_sample(isize sample, isize first, isize count, double scale, double* out) const {
+  void copy_sample(isize sample, isize first, isize count, double scale, double* out, workspace& scratch) const {
     if (count == elements) {
       if (count > 0) write(context, sample, out);
     } else {
-      detail::tile_buffer whole(elements);
-      write(context, sample, whole.data());
-      std::copy_n(whole.data() + first, count, out);
+      const workspace::scope scope(scratch);
+      double* const whole = scratch.take<double>(elements);
+      write(context, sample, whole);
+      std::copy_n(whole + first, count, out);
     }
     for (isize k = 0; k < count; ++k) out[k] *= scale;
+  }
+  void copy_sample(isize sample, isize first, isize count, double scale, double* out) const {
+    workspace scratch;
+    copy_sample(sample, first, count, scale, out, scratch);
   }
 };
 

@@ -49,7 +49,8 @@ concept PerSampleGradients = GradientView<S> && requires(const S s, samples rang
 /// Optional: one sample's gradient by itself, for exact accumulators, combinations of sources and test oracles.
 ///
 /// Contract: at scale 1 the numbers of a whole sample have no larger norm than add_squared_norms says, up to two
-/// roundings each; scale adds at most one more; they depend on the sample alone, not on which part is asked for.
+/// roundings each; scale adds at most one more; they depend on the sample alone, not on which part is asked for. A
+/// source that needs memory for it has a second copy_sample, with a workspace& behind, which steps call instead.
 template <class S>
 concept SampleAccess = requires(const S s, isize sample, isize first, isize count, double scale, double* out) {
   s.copy_sample(sample, first, count, scale, out); // out[k] = scale * g_sample[first + k]

@@ -51,10 +51,14 @@ struct preconditioned {
     detail::add_copied_sum(*this, range, factors, out, scratch);
   }
 
-  void copy_sample(isize sample, isize first, isize count, double scale, double* out) const {
-    source.copy_sample(sample, first, count, 1.0, out);
+  void copy_sample(isize sample, isize first, isize count, double scale, double* out, workspace& scratch) const {
+    detail::copy_part(source, sample, first, count, 1.0, out, scratch);
     const D* const d = divisors + first;
     for (isize k = 0; k < count; ++k) out[k] = scale * (d[k] == D(0) ? out[k] : out[k] / static_cast<double>(d[k]));
+  }
+  void copy_sample(isize sample, isize first, isize count, double scale, double* out) const {
+    workspace scratch;
+    copy_sample(sample, first, count, scale, out, scratch);
   }
 };
 template <class S, class D>

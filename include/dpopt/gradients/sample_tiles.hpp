@@ -11,8 +11,6 @@
 #include "dpopt/gradients/per_sample_gradients.hpp"
 
 #include <algorithm>
-#include <array>
-#include <vector>
 
 namespace dpopt {
 
@@ -26,24 +24,21 @@ template <SampleAccess S>
 
 namespace detail {
 
-/// Numbers on the stack, or from the heap where a source asks for tiles that are longer.
-class tile_buffer {
-public:
-  explicit tile_buffer(isize n) : long_(n > std::ssize(short_) ? static_cast<std::size_t>(n) : 0) {}
-  [[nodiscard]] double* data() noexcept { return long_.empty() ? short_.data() : long_.data(); }
-
-private:
-  std::array<double, 512> short_; // uninitialised: always written before it is read
-  std::vector<double> long_;
-};
+/// source.copy_sample(), with scratch memory where it takes some.
+template <SampleAccess S>
+void copy_part(const S& source, isize sample, isize first, isize count, double scale, double* out, workspace& scratch) {
+  if constexpr (requires { source.copy_sample(sample, first, count, scale, out, scratch); })
+    source.copy_sample(sample, first, count, scale, out, scratch);
+  else source.copy_sample(sample, first, count, scale, out);
+}
 
 /// Calls f(first, count, g) with every part of a sample's gradient in turn, as copy_sample gives it at scale 1.
 template <SampleAccess S, class F>
-void for_each_tile_of(const S& source, isize sample, isize tile, double* g, F&& f) {
+void for_each_tile_of(const S& source, isize sample, isize tile, double* g, workspace& scratch, F&& f) {
   const isize size = source.size();
   for (isize first = 0; first < size; first += tile) {
     const isize count = std::min(tile, size - first);
-    source.copy_sample(sample, first, count, 1.0, g);
+    copy_part(source, sample, first, count, 1.0, g, scratch);
     f(first, count, g);
   }
 }
@@ -57,7 +52,7 @@ void add_copied_norms(const S& source, samples range, double* squared_norms, wor
   for (isize i = 0; i < range.count; ++i) {
     double squares = 0;
     isize tiles = 0;
-    for_each_tile_of(source, range.first + i, tile, g, [&](isize, isize count, const double* part) {
+    for_each_tile_of(source, range.first + i, tile, g, scratch, [&](isize, isize count, const double* part) {
       squares += squared_norm(part, count);
       ++tiles;
     });
@@ -74,7 +69,7 @@ void add_copied_sum(const S& source, samples range, const double* factors, Out* 
   for (isize i = 0; i < range.count; ++i) {
     if (factors[i] == 0) continue;
     const double factor = rounded_down<Out, double>(factors[i]);
-    for_each_tile_of(source, range.first + i, tile, g, [&](isize first, isize count, const double* part) {
+    for_each_tile_of(source, range.first + i, tile, g, scratch, [&](isize first, isize count, const double* part) {
       for (isize k = 0; k < count; ++k) out[first + k] += static_cast<Out>(factor * part[k]);
     });
   }

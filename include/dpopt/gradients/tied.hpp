@@ -53,11 +53,16 @@ struct tied {
   }
 
   /// The scale comes last: before the sum its roundings would be relative to the uses and not to what is left of them.
+  void copy_sample(isize sample, isize first, isize count, double scale, double* out, workspace& scratch) const {
+    const workspace::scope scope(scratch);
+    double* const second = scratch.take<double>(count);
+    detail::copy_part(first_use, sample, first, count, 1.0, out, scratch);
+    detail::copy_part(second_use, sample, first, count, 1.0, second, scratch);
+    for (isize k = 0; k < count; ++k) out[k] = scale * (out[k] + second[k]);
+  }
   void copy_sample(isize sample, isize first, isize count, double scale, double* out) const {
-    detail::tile_buffer second(count);
-    first_use.copy_sample(sample, first, count, 1.0, out);
-    second_use.copy_sample(sample, first, count, 1.0, second.data());
-    for (isize k = 0; k < count; ++k) out[k] = scale * (out[k] + second.data()[k]);
+    workspace scratch;
+    copy_sample(sample, first, count, scale, out, scratch);
   }
 };
 template <class A, class B>

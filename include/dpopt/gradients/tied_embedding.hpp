@@ -175,9 +175,9 @@ private:
     double* const g = scratch.take<double>(tile);
     detail::sequence_squares out{0, 0};
     isize tiles = 0;
-    detail::for_each_tile_of(*this, i, std::max<isize>(1, tile), g, [&](isize, isize count, const double* part) {
-      out.squares += squared_norm(part, count), ++tiles;
-    });
+    detail::for_each_tile_of(
+        *this, i, std::max<isize>(1, tile), g, scratch,
+        [&](isize, isize count, const double* part) { out.squares += squared_norm(part, count), ++tiles; });
     for (isize t = 0; t < output_positions; ++t)
       out.lengths +=
           std::sqrt(squared_norm(logits(i, t), vocabulary)) * std::sqrt(squared_norm(activation(i, t), dimension));

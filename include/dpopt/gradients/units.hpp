@@ -69,12 +69,16 @@ struct units {
   }
 
   /// The records are summed before anything is scaled, so that norm, sum and grid see the same numbers.
-  void copy_sample(isize unit, isize first, isize n, double extra_scale, double* out) const {
+  void copy_sample(isize unit, isize first, isize n, double extra_scale, double* out, workspace& scratch) const {
     std::fill_n(out, n, 0.0);
     const isize begin = offsets ? offsets[unit] : unit * each;
     const isize end = offsets ? offsets[unit + 1] : begin + each;
-    add_records(begin, end, first, n, out);
+    add_records(begin, end, first, n, out, scratch);
     for (isize k = 0; k < n; ++k) out[k] = extra_scale * (scale * out[k]);
+  }
+  void copy_sample(isize unit, isize first, isize n, double extra_scale, double* out) const {
+    workspace scratch;
+    copy_sample(unit, first, n, extra_scale, out, scratch);
   }
 
 private:
@@ -86,17 +90,17 @@ private:
     return "units: the last offset is not the number of records; every record belongs to a unit";
   }
 
-  void add_records(isize begin, isize end, isize first, isize n, double* out) const {
+  void add_records(isize begin, isize end, isize first, isize n, double* out, workspace& scratch) const {
     if constexpr (RowAccess<S>) {
       for (isize r = begin; r < end; ++r) {
         const auto* g = records.row(r) + first;
         for (isize k = 0; k < n; ++k) out[k] += static_cast<double>(g[k]);
       }
     } else {
-      detail::tile_buffer buffer(n);
-      double* const g = buffer.data();
+      const workspace::scope scope(scratch);
+      double* const g = scratch.take<double>(n);
       for (isize r = begin; r < end; ++r) {
-        records.copy_sample(r, first, n, 1.0, g);
+        detail::copy_part(records, r, first, n, 1.0, g, scratch);
         for (isize k = 0; k < n; ++k) out[k] += g[k];
       }
     }
