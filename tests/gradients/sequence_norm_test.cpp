@@ -9,6 +9,8 @@
 #include "support/random_numbers.hpp"
 #include "support/source_conformance.hpp"
 
+#include <algorithm>
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <limits>
@@ -70,6 +72,71 @@ TEST_CASE("sequence norms: scratch memory does not tell whether positions cancel
   const isize need = need_of(s);
   for (std::size_t k = 0; k < tokens.size(); ++k) tokens[k] = static_cast<std::int32_t>(k);
   CHECK(need_of(s) == need);
+}
+
+namespace {
+
+/// A sample of huge numbers adds no more than a small bound.
+template <class S>
+void keeps_a_small_bound(const S& s) {
+  const double norm = std::sqrt(squared_norms_of(s)[0]);
+  for (const double bound : {1e-6, 1e-3, 1.0}) {
+    const double factor = std::min(1.0, bound / (norm + 1e-6));
+    CHECK(norm_of(sum_of<float>(s, {factor})) <= static_cast<long double>(bound));
+    CHECK(norm_of(sum_of<double>(s, {factor})) <= static_cast<long double>(bound));
+  }
+}
+
+std::vector<float> huge_numbers(isize n, int seed) {
+  std::vector<float> x = random_numbers<float>(n, seed);
+  for (float& v : x) v *= 3e38F;
+  return x;
+}
+
+} // namespace
+
+TEST_CASE("sequences: positions that cancel keep the bound where a factor takes their numbers out of float's range") {
+  for (int seed = 0; seed < 10; ++seed)
+    for (const isize outputs : {5, 13}) { // either half is the one that is scaled
+      std::vector<float> a = huge_numbers(2 * 9, seed), e = huge_numbers(2 * outputs, seed + 100);
+      for (std::size_t k = 0; k < 9; ++k) a[9 + k] = a[k];
+      for (std::size_t k = 0; k < static_cast<std::size_t>(outputs); ++k)
+        e[static_cast<std::size_t>(outputs) + k] = e[k] * -0.9F;
+      keeps_a_small_bound(linear_sequence<float>{a.data(), e.data(), 1, 2, 9, outputs});
+    }
+  // Beyond float's range upwards: the factor of a tiny norm, of numbers that are huge and tiny.
+  const std::vector<float> a = {1e-38F, 2e-38F}, e = {3e38F, -1.5e38F};
+  const linear_sequence<float> s{a.data(), e.data(), 1, 2, 1, 1};
+  CHECK(norm_of(sum_of<float>(s, {8.0})) <= 8 * std::sqrt(squared_norms_of(s)[0]));
+}
+
+TEST_CASE(
+    "convolutions: positions that cancel keep the bound where a factor takes their numbers out of float's range") {
+  for (const bool channels_last : {false, true})
+    for (int seed = 0; seed < 10; ++seed) {
+      const convolution_geometry g{
+          .input_channels = 6, .output_channels = 6, .input_size = {2}, .kernel_size = {1}, .groups = 1 + seed % 2};
+      std::vector<float> a = huge_numbers(12, seed), e = huge_numbers(12, seed + 100);
+      const std::size_t channel = channels_last ? 1 : 2, next = channels_last ? 6 : 1;
+      for (std::size_t c = 0; c < 6; ++c) {
+        a[c * channel + next] = a[c * channel];
+        e[c * channel + next] = e[c * channel] * -0.9F;
+      }
+      convolution_weight<float> s(a.data(), e.data(), 1, g);
+      s.channels_last = channels_last;
+      keeps_a_small_bound(s);
+    }
+}
+
+TEST_CASE("tied embeddings: lookups that cancel huge logits keep the bound") {
+  for (int seed = 0; seed < 10; ++seed) {
+    const std::int32_t token = 2;
+    const std::vector<float> h = huge_numbers(9, seed);
+    std::vector<float> lookups = h, logits(15, 0.0F);
+    logits[2] = 1;
+    for (float& x : lookups) x *= -0.9F;
+    keeps_a_small_bound(tied_embedding<float>{&token, lookups.data(), h.data(), logits.data(), 1, 1, 1, 15, 9});
+  }
 }
 
 TEST_CASE("sequence norms: scratch memory does not tell whether any sample was kept") {

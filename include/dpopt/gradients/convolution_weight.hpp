@@ -231,6 +231,11 @@ private:
         if (factors[i] == 0) continue;
         const double factor = rounded_down<Out, double>(factors[i]);
         const auto part = products(range.first + i, group);
+        if (!stays_in_range<Out>(part, factor)) {
+          flush();
+          add_in_double(range.first + i, group, factor, out);
+          continue;
+        }
         for_each_tile([&](isize t, isize count) {
           if (filled + count > pitch) flush();
           write_gradient_table(part.gradients, part.of_gradients, rows, t, count, factor, e + filled, pitch);
@@ -239,6 +244,41 @@ private:
         });
       }
       flush();
+    }
+  }
+
+  /// Whether all output gradients times the factor are zero or normal numbers of Out, or what they lose stays small.
+  template <std::floating_point Out>
+  [[nodiscard]] bool stays_in_range(const part_of_sample& part, double factor) const {
+    const isize channels = geometry.input_channels / geometry.groups, positions = geometry.input_positions();
+    const isize runs = channels_last ? positions : 1; // of numbers that are neighbours
+    double largest = 0;
+    for (isize t = 0; t < runs; ++t)
+      largest = std::max(
+          largest, detail::largest_magnitude(part.input + t * part.of_input.position, channels * positions / runs));
+    if (factor <= 1 && largest <= detail::enlarges_losses) return true;
+    for (isize r = 0; r < geometry.rows(); ++r)
+      for (isize t = 0; t < geometry.output_positions(); ++t) {
+        const double e =
+            std::abs(factor * static_cast<double>(
+                                  part.gradients[r * part.of_gradients.channel + t * part.of_gradients.position]));
+        if (e > 0 && (e < static_cast<double>(std::numeric_limits<Out>::min()) ||
+                      e > static_cast<double>(std::numeric_limits<Out>::max())))
+          return false;
+      }
+    return true;
+  }
+
+  /// One group of one sample by its sums in double.
+  template <std::floating_point Out>
+  void add_in_double(isize sample, isize group, double factor, Out* out) const {
+    constexpr isize together = 512;
+    double g[together]; // uninitialised: written before it is read
+    const isize numbers = geometry.rows() * geometry.columns();
+    for (isize first = group * numbers; first < (group + 1) * numbers; first += together) {
+      const isize count = std::min(together, (group + 1) * numbers - first);
+      copy_sample(sample, first, count, 1.0, g);
+      for (isize k = 0; k < count; ++k) out[first + k] += static_cast<Out>(factor * g[k]);
     }
   }
 

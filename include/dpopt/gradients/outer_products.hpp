@@ -30,9 +30,9 @@ struct outer_product {
 namespace detail {
 
 /// to[k] = narrowed(factor x from[k]). A loop without branches, and the exact one only for rows that need it: ReLU
-/// makes zeros, whose branches nobody can predict.
+/// makes zeros, whose branches nobody can predict. True for those: numbers lost their last digits, or are too small.
 template <class U, std::floating_point Out>
-void scale_row(const U* from, isize n, double factor, Out* to) {
+bool scale_row(const U* from, isize n, double factor, Out* to) {
   int unusual = 0;
   vectorized([=, &unusual]() DPOPT_FORCE_INLINE_LAMBDA {
     DPOPT_NO_CONTRACT_BLOCK
@@ -48,13 +48,51 @@ void scale_row(const U* from, isize n, double factor, Out* to) {
   });
   if (unusual != 0)
     for (isize k = 0; k < n; ++k) to[k] = narrowed<Out>(factor * static_cast<double>(from[k]));
+  return unusual != 0;
+}
+
+/// The largest |x[k]|; NaN counts as 0.
+template <class U>
+[[nodiscard]] double largest_magnitude(const U* x, isize n) {
+  constexpr isize chains = 16; // so that the compiler may use vectors
+  using wide = std::conditional_t<(sizeof(U) > sizeof(float)), double, float>;
+  wide largest[chains] = {};
+  vectorized([=, &largest]() DPOPT_FORCE_INLINE_LAMBDA {
+    isize k = 0;
+    for (; k + chains <= n; k += chains)
+      for (isize j = 0; j < chains; ++j) {
+        const wide magnitude = std::abs(static_cast<wide>(x[k + j]));
+        largest[j] = magnitude > largest[j] ? magnitude : largest[j];
+      }
+    for (; k < n; ++k) largest[0] = std::max(largest[0], std::abs(static_cast<wide>(x[k])));
+  });
+  return static_cast<double>(*std::max_element(largest, largest + chains));
+}
+
+/// What is lost below the normal numbers of Out is absolute, at most half of the smallest number: factors up to this
+/// one leave it far below any bound. Larger ones do not, where positions cancel that lost unlike parts.
+inline constexpr double enlarges_losses = 0x1p20;
+
+/// out[i * s_apart + k * l_apart] += factor x s[i] x l[k], balanced between the two so that neither is lost. A row of
+/// an adversary's, by and large: slow.
+template <class U, std::floating_point Out>
+void add_in_double(const U* s, isize shorter, const U* l, isize longer, double factor, double largest, Out* out,
+                   isize s_apart, isize l_apart) {
+  const int exponent = largest > 0 ? std::ilogb(largest) : 0;
+  const double up = std::ldexp(factor, exponent);
+  for (isize i = 0; i < shorter; ++i) {
+    const double scaled = up * static_cast<double>(s[i]);
+    for (isize k = 0; k < longer; ++k)
+      out[i * s_apart + k * l_apart] += static_cast<Out>(scaled * std::ldexp(static_cast<double>(l[k]), -exponent));
+  }
 }
 
 } // namespace detail
 
 /// out[outputs x inputs] += the sum of at(0), ..., at(count - 1), in this order, for any source whose gradients are
-/// sums of outer products. Rows of factor 0 are left out, not multiplied: their data may be NaN. Memory: scaled rows,
-/// an eighth of the parameter or 64 rows, whatever is left out.
+/// sums of outer products. Rows of factor 0 are left out, not multiplied: their data may be NaN. A row that a factor
+/// takes out of the range of Out while its other half brings it back is added in double, in its turn. Memory: scaled
+/// rows, an eighth of the parameter or 64 rows, whatever is left out.
 template <class U, std::floating_point Out, MatrixProduct<Out> Product, class At>
   requires std::is_same_v<product_type<U, Out>, Out>
 void add_outer_products(const Product& product, isize count, isize inputs, isize outputs, const At& at, Out* out,
@@ -77,12 +115,27 @@ void add_outer_products(const Product& product, isize count, isize inputs, isize
   double factors[most];
   isize filled = 0;
 
+  const auto multiply = [&](isize first, isize rows, strided_rows<const Out> of_longer) {
+    const strided_rows<const Out> of_shorter{scaled + first * shorter, shorter};
+    const strided_rows<const Out> rest{of_longer.row(first), of_longer.stride};
+    if (scale_outputs) product.add(outputs, inputs, rows, of_shorter, rest, sum, scratch);
+    else product.add(outputs, inputs, rows, rest, of_shorter, sum, scratch);
+  };
   const auto add = [&](isize first, isize rows, strided_rows<const Out> of_longer) {
-    for (isize i = 0; i < rows; ++i)
-      detail::scale_row(from[first + i], shorter, factors[first + i], scaled + i * shorter);
-    const strided_rows<const Out> of_shorter{scaled, shorter};
-    if (scale_outputs) product.add(outputs, inputs, rows, of_shorter, of_longer, sum, scratch);
-    else product.add(outputs, inputs, rows, of_longer, of_shorter, sum, scratch);
+    isize done = 0;
+    for (isize i = 0; i < rows; ++i) {
+      const isize at_row = first + i;
+      if (!detail::scale_row(from[at_row], shorter, factors[at_row], scaled + i * shorter)) continue;
+      const double largest = detail::largest_magnitude(whole[at_row], longer);
+      const bool beyond = factors[at_row] * detail::largest_magnitude(from[at_row], shorter) >
+                          static_cast<double>(std::numeric_limits<Out>::max());
+      if (largest <= detail::enlarges_losses && !beyond) continue;
+      if (i > done) multiply(done, i - done, of_longer);
+      detail::add_in_double(from[at_row], shorter, whole[at_row], longer, factors[at_row], largest, out,
+                            scale_outputs ? inputs : 1, scale_outputs ? 1 : inputs);
+      done = i + 1;
+    }
+    if (rows > done) multiply(done, rows - done, of_longer);
   };
   const auto flush = [&] {
     const isize rows = std::exchange(filled, 0);

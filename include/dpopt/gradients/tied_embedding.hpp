@@ -95,13 +95,13 @@ struct tied_embedding {
               return outer_product<U>{activation(i, t), logits(i, t), factors[j]};
             },
             out, scratch);
-        const Out factor = rounded_down<Out>(factors[j]);
+        const double factor = rounded_down<Out, double>(factors[j]); // what logits cancel must not lose digits
         for (isize s = 0; s < positions; ++s) {
           const isize v = token(i, s);
           if (v == padding_index) continue;
           const U* const from = lookup(i, s);
           Out* const to = out + v * dimension;
-          for (isize k = 0; k < dimension; ++k) to[k] += factor * static_cast<Out>(from[k]);
+          for (isize k = 0; k < dimension; ++k) to[k] += static_cast<Out>(factor * static_cast<double>(from[k]));
         }
       }
     }
