@@ -573,7 +573,7 @@ TEST_CASE("edges: clippers that learn or follow a schedule give the sum and the 
                              return usual(0.8L / static_cast<real>(1 << released_steps), n);
                            }};
   for (const edge& row : table())
-    for (const char* const kind : {"materialized double", "linear weight", "embedding"}) {
+    for (const char* const kind : kinds) {
       data held = held_as(kind, row);
       std::vector<real> sums(static_cast<std::size_t>(612), 0), magnitudes = sums;
       std::vector<double> counted(2 + 2 * (edges.size() + 1)); // a bit a group, then a histogram a group

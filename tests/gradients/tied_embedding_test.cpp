@@ -5,6 +5,7 @@
 #include "support/random_numbers.hpp"
 #include "support/source_conformance.hpp"
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <limits>
@@ -116,6 +117,44 @@ TEST_CASE("tied_embedding: factor 0 skips a sample that is not finite, and its n
     const std::vector<double> sum = sum_of<double>(m.source(), {1, 0});
     for (std::size_t k = 0; k < sum.size(); ++k) CHECK(sum[k] == Approx(static_cast<double>(good[0][k])).margin(1e-12));
   }
+}
+
+TEST_CASE("tied_embedding: rows with gaps, and tokens and activations of all samples, have the bits of dense data") {
+  model<float> m{.batch = 3, .positions = 4, .outputs = 5, .vocabulary = 6, .dimension = 3};
+  for (isize i = 1; i < 3; ++i) { // as the first sample's
+    std::copy_n(m.tokens.begin(), 4, m.tokens.begin() + i * 4);
+    std::copy_n(m.h.begin(), 15, m.h.begin() + i * 15);
+  }
+  const float nan = std::numeric_limits<float>::quiet_NaN();
+  const auto apart = [nan](const std::vector<float>& from, isize width, isize stride) {
+    std::vector<float> to(from.size() / static_cast<std::size_t>(width) * static_cast<std::size_t>(stride), nan);
+    for (isize r = 0; r < std::ssize(from) / width; ++r)
+      std::copy_n(from.begin() + r * width, width, to.begin() + r * stride);
+    return to;
+  };
+  const std::vector<float> lookups = apart(m.lookups, 3, 5), h = apart(m.h, 3, 4), logits = apart(m.logits, 6, 7);
+  tied_embedding<float> s = m.source();
+  s.lookup_gradients = lookups.data(), s.lookup_sample_stride = 4 * 5, s.lookup_position_stride = 5;
+  s.activations = h.data(), s.activation_sample_stride = 0, s.activation_position_stride = 4;
+  s.logit_gradients = logits.data(), s.logit_sample_stride = 5 * 7, s.logit_position_stride = 7;
+  s.token_sample_stride = 0;
+  CHECK(s.problem().empty());
+  CHECK(squared_norms_of(s) == squared_norms_of(m.source()));
+  CHECK(sum_of<float>(s, {1, 0, -0.5}) == sum_of<float>(m.source(), {1, 0, -0.5}));
+  std::vector<double> part(17), expected(17);
+  s.copy_sample(1, 1, 17, 1, part.data());
+  m.source().copy_sample(1, 1, 17, 1, expected.data());
+  CHECK(part == expected);
+  const auto says = [&s](isize tied_embedding<float>::*stride, isize value) {
+    tied_embedding<float> other = s;
+    other.*stride = value;
+    return other.problem();
+  };
+  CHECK_THAT(says(&tied_embedding<float>::token_sample_stride, 1),
+             contains_text("the token strides let samples share"));
+  CHECK_THAT(says(&tied_embedding<float>::lookup_sample_stride, 0), contains_text("the lookup strides let"));
+  CHECK_THAT(says(&tied_embedding<float>::activation_sample_stride, 8), contains_text("the activation strides let"));
+  CHECK_THAT(says(&tied_embedding<float>::logit_sample_stride, 0), contains_text("the logit strides let"));
 }
 
 TEST_CASE(

@@ -160,10 +160,10 @@ private:
     return detail::squares_of_grams<U>(positions, of_outputs, of_inputs, inputs + outputs);
   }
 
-  /// Rows of the wider factor whose products are made at a time: 32 KiB of G, or of its transpose.
+  /// Rows of the wider factor whose products are made at a time: up to 128 KiB of G, or of its transpose.
   [[nodiscard]] isize rows_of_tile() const noexcept {
-    return std::clamp<isize>(4096 / std::max<isize>(1, std::min(inputs, outputs)), 1,
-                             std::max<isize>(1, std::max(inputs, outputs)));
+    const isize narrow = std::max<isize>(1, std::min(inputs, outputs)), wide = std::max(inputs, outputs);
+    return std::clamp<isize>(16 * 1024 / narrow, 1, std::clamp<isize>(wide, 1, 64));
   }
   [[nodiscard]] isize instantiated_room() const noexcept {
     const isize narrow = std::min(inputs, outputs), rows = rows_of_tile();

@@ -10,9 +10,11 @@
 #include "dpopt/gradients/product.hpp"
 #include "dpopt/gradients/sample_tiles.hpp"
 #include "dpopt/gradients/sequence_norm.hpp"
+#include "dpopt/gradients/stride_check.hpp"
 #include "dpopt/gradients/token_check.hpp"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <concepts>
 #include <cstdint>
@@ -25,7 +27,9 @@ namespace dpopt {
 /// W is row-major [vocabulary x dimension]; x_s = W[token_s] and logits_t = W h_t. Per sample: tokens [positions] with
 /// the gradients of what was looked up [positions x dimension]; activations h [output_positions x dimension] with the
 /// gradients of the logits [output_positions x vocabulary]. All are dense, samples first, or positions first with
-/// time_major. Positions that hold padding_index look nothing up and are not read.
+/// time_major, unless the strides are changed (in elements); the numbers of a row are neighbours. Strides of 0 between
+/// samples are allowed for tokens and activations: one list for all samples. Positions that hold padding_index look
+/// nothing up and are not read.
 ///
 /// A token's row is an outer product too, e_s with a single one at the token, so that the norm is that of a sequence of
 /// both kinds of positions, with all cross terms: |G|^2 = sum over s, t of (e_s . e_t)(a_s . a_t). Privacy and rounding
@@ -47,6 +51,14 @@ struct tied_embedding {
   isize dimension = 0;
   isize padding_index = no_padding;
   bool time_major = false;
+  isize token_sample_stride = time_major ? 1 : positions;
+  isize token_position_stride = time_major ? samples_ : 1;
+  isize lookup_sample_stride = (time_major ? 1 : positions) * dimension;
+  isize lookup_position_stride = (time_major ? samples_ : 1) * dimension;
+  isize activation_sample_stride = (time_major ? 1 : output_positions) * dimension;
+  isize activation_position_stride = (time_major ? samples_ : 1) * dimension;
+  isize logit_sample_stride = (time_major ? 1 : output_positions) * vocabulary;
+  isize logit_position_stride = (time_major ? samples_ : 1) * vocabulary;
 
   [[nodiscard]] isize batch() const noexcept { return samples_; }
   [[nodiscard]] isize size() const noexcept { return vocabulary * dimension; }
@@ -55,6 +67,20 @@ struct tied_embedding {
   [[nodiscard]] std::string problem() const {
     if (samples_ < 0 || positions < 0 || output_positions < 0 || vocabulary < 0 || dimension < 0)
       return "tied_embedding: a negative number of samples, positions, tokens or dimensions; give 0 or more";
+    const auto apart = [this](isize sample_stride, isize each, isize position_stride, isize width) {
+      return detail::samples_apart(
+          {samples_, sample_stride},
+          std::array{detail::dimension_extent{each, position_stride}, detail::dimension_extent{width, 1}});
+    };
+    if (token_sample_stride != 0 && !apart(token_sample_stride, positions, token_position_stride, 1))
+      return detail::overlap_problem("tied_embedding", "the token strides let");
+    if (!apart(lookup_sample_stride, positions, lookup_position_stride, dimension))
+      return detail::overlap_problem("tied_embedding", "the lookup strides let");
+    if (activation_sample_stride != 0 &&
+        !apart(activation_sample_stride, output_positions, activation_position_stride, dimension))
+      return detail::overlap_problem("tied_embedding", "the activation strides let");
+    if (!apart(logit_sample_stride, output_positions, logit_position_stride, vocabulary))
+      return detail::overlap_problem("tied_embedding", "the logit strides let");
     return detail::token_problem("tied_embedding", samples_, positions, vocabulary, padding_index,
                                  [this](isize i, isize t) { return token(i, t); });
   }
@@ -126,20 +152,17 @@ struct tied_embedding {
   }
 
 private:
-  [[nodiscard]] isize index(isize i, isize t, isize each) const noexcept {
-    return time_major ? t * samples_ + i : i * each + t;
-  }
   [[nodiscard]] isize token(isize i, isize s) const noexcept {
-    return static_cast<isize>(tokens[index(i, s, positions)]);
+    return static_cast<isize>(tokens[i * token_sample_stride + s * token_position_stride]);
   }
   [[nodiscard]] const U* lookup(isize i, isize s) const noexcept {
-    return lookup_gradients + index(i, s, positions) * dimension;
+    return lookup_gradients + i * lookup_sample_stride + s * lookup_position_stride;
   }
   [[nodiscard]] const U* activation(isize i, isize t) const noexcept {
-    return activations + index(i, t, output_positions) * dimension;
+    return activations + i * activation_sample_stride + t * activation_position_stride;
   }
   [[nodiscard]] const U* logits(isize i, isize t) const noexcept {
-    return logit_gradients + index(i, t, output_positions) * vocabulary;
+    return logit_gradients + i * logit_sample_stride + t * logit_position_stride;
   }
 
   /// Numbers of whole rows in 32 KiB.
