@@ -6,6 +6,7 @@
 #include "dpopt/gradients/outer_products.hpp"
 #include "support/catch.hpp"
 
+#include <cmath>
 #include <limits>
 #include <vector>
 
@@ -61,6 +62,31 @@ TEST_CASE("cuda product operands: subnormal products and factors too large for f
   simt::random_rows<float> rows(3, 33);
   for (isize k = 0; k < 33; ++k) rows.row(0)[k] *= 1e-38f, rows.row(2)[k] *= 1e-44f;
   check<float, float>(rows, 3, 1);
+}
+
+TEST_CASE("cuda product operands: rows that leave float's range are balanced where activations bring them back",
+          "[cuda][product_operands]") {
+  struct row {
+    float e, a;
+    double factor;
+  };
+  for (const row& x : {row{1, 3e38F, 1e-44}, {-7e37F, 2e38F, 3e-80}, {3e38F, 1e-38F, 8.0}, {1e-30F, 1e30F, 1e-12}}) {
+    simt::random_rows<float> e(2, 3), a(2, 70);
+    for (isize k = 0; k < 3; ++k) e.row(1)[k] = x.e / static_cast<float>(k + 1);
+    for (isize k = 0; k < 70; ++k) a.row(1)[k] = x.a / static_cast<float>(70 - k);
+    const std::vector<double> factors{0.5, x.factor};
+    std::vector<float> scaled(2 * 3), selected(2 * 70);
+    simt::run<cuda::product_operands<float, float>>(cuda::product_operands_shape(2, 1),
+                                                    cuda::sequence_view<float>{a.positions(2, 1), e.positions(2, 1)},
+                                                    factors.data(), scaled.data(), selected.data());
+    CHECK(selected[69] == a.row(0)[69]); // its neighbour is as ever
+    for (std::size_t o = 0; o < 3; ++o) {
+      const double product = static_cast<double>(scaled[3 + o]) * static_cast<double>(selected[139]);
+      const double exact = x.factor * static_cast<double>(e.row(1)[o]) * static_cast<double>(a.row(1)[69]);
+      CHECK(std::abs(product) <= std::abs(exact));
+      CHECK(product == Approx(exact).epsilon(1e-6));
+    }
+  }
 }
 
 TEST_CASE("cuda product operands: dropped samples leave zeros on both sides, whatever they hold",

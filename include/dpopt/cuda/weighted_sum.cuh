@@ -17,6 +17,8 @@
 #include "dpopt/cuda/vector_load.cuh"
 #include "dpopt/gradients/per_sample_gradients.hpp"
 
+#include <cmath>
+
 namespace dpopt::cuda {
 
 /// Factors that a block holds in shared memory at a time.
@@ -72,7 +74,8 @@ __device__ inline void add_weighted_chunk(const row_view<U>& rows, const double*
 }
 
 /// The same of outer products, a thread an element: for layers that are too small for a product of matrices. Both
-/// factors meet in Out, the output gradient scaled and rounded as the core's scale_row does.
+/// factors meet in Out, the output gradient scaled and rounded as the core's scale_row does,
+/// or in double where that takes it out of range and the input brings it back.
 template <FactoredView View, class Out, class Shared>
 __device__ inline void add_weighted_chunk(const View& v, const double* factors, Out* out, isize chunk, Shared& scales) {
   const isize first = chunk * static_cast<isize>(blockDim.x), k = first + threadIdx.x;
@@ -81,9 +84,12 @@ __device__ inline void add_weighted_chunk(const View& v, const double* factors, 
   const outer_place at = v.place(mine ? k : first);
   Out sum = mine ? out[k] : Out(0);
   for_each_kept<Out, double>(factors, v.samples(), scales, [&](isize i, double scale) {
-    for (isize t = 0; t < v.positions(); ++t)
-      sum += narrowed<Out>(scale * static_cast<double>(v.output(i, t)[at.output])) *
-             static_cast<Out>(v.input(i, t)[at.input]);
+    for (isize t = 0; t < v.positions(); ++t) {
+      const double exact = scale * static_cast<double>(v.output(i, t)[at.output]);
+      const double a = static_cast<double>(v.input(i, t)[at.input]);
+      const bool lost = leaves_range<Out>(exact) && (std::abs(exact) > 1 || std::abs(a) > enlarges_losses);
+      sum += lost ? static_cast<Out>(exact * a) : narrowed<Out>(exact) * static_cast<Out>(a);
+    }
   });
   if (mine) out[k] = sum;
 }

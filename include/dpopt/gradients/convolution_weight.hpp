@@ -256,15 +256,11 @@ private:
     for (isize t = 0; t < runs; ++t)
       largest = std::max(
           largest, detail::largest_magnitude(part.input + t * part.of_input.position, channels * positions / runs));
-    if (factor <= 1 && largest <= detail::enlarges_losses) return true;
+    if (factor <= 1 && largest <= enlarges_losses) return true;
     for (isize r = 0; r < geometry.rows(); ++r)
       for (isize t = 0; t < geometry.output_positions(); ++t) {
-        const double e =
-            std::abs(factor * static_cast<double>(
-                                  part.gradients[r * part.of_gradients.channel + t * part.of_gradients.position]));
-        if (e > 0 && (e < static_cast<double>(std::numeric_limits<Out>::min()) ||
-                      e > static_cast<double>(std::numeric_limits<Out>::max())))
-          return false;
+        const U e = part.gradients[r * part.of_gradients.channel + t * part.of_gradients.position];
+        if (leaves_range<Out>(factor * static_cast<double>(e))) return false;
       }
     return true;
   }

@@ -69,10 +69,6 @@ template <class U>
   return static_cast<double>(*std::max_element(largest, largest + chains));
 }
 
-/// What is lost below the normal numbers of Out is absolute, at most half of the smallest number: factors up to this
-/// one leave it far below any bound. Larger ones do not, where positions cancel that lost unlike parts.
-inline constexpr double enlarges_losses = 0x1p20;
-
 /// out[i * s_apart + k * l_apart] += factor x s[i] x l[k], balanced between the two so that neither is lost. A row of
 /// an adversary's, by and large: slow.
 template <class U, std::floating_point Out>
@@ -129,7 +125,7 @@ void add_outer_products(const Product& product, isize count, isize inputs, isize
       const double largest = detail::largest_magnitude(whole[at_row], longer);
       const bool beyond = factors[at_row] * detail::largest_magnitude(from[at_row], shorter) >
                           static_cast<double>(std::numeric_limits<Out>::max());
-      if (largest <= detail::enlarges_losses && !beyond) continue;
+      if (largest <= enlarges_losses && !beyond) continue;
       if (i > done) multiply(done, i - done, of_longer);
       detail::add_in_double(from[at_row], shorter, whole[at_row], longer, factors[at_row], largest, out,
                             scale_outputs ? inputs : 1, scale_outputs ? 1 : inputs);

@@ -98,6 +98,19 @@ template <std::floating_point P>
   return static_cast<double>(magnitude) > std::abs(x) ? std::nextafter(nearest, P(0)) : nearest;
 }
 
+/// Whether narrowed<P>(x) is not x to within a rounding: digits were lost below the normal numbers, or it was cut at
+/// the largest. What cancels it may have lost other ones, and a huge number that it is multiplied by makes that count.
+template <std::floating_point P>
+[[nodiscard]] DPOPT_DEVICE inline bool leaves_range(double x) noexcept {
+  const double magnitude = std::abs(x);
+  return (magnitude > 0 && magnitude < static_cast<double>(std::numeric_limits<P>::min())) ||
+         magnitude > static_cast<double>(std::numeric_limits<P>::max());
+}
+
+/// What is lost below the normal numbers is absolute, at most half of the smallest number: factors up to this one leave
+/// it far below any bound.
+inline constexpr double enlarges_losses = 0x1p20;
+
 /// What rounded_down() leaves of a factor.
 template <std::floating_point Out>
 inline constexpr double room_for_roundings = 1.0 - 4.0 * static_cast<double>(std::numeric_limits<Out>::epsilon());
