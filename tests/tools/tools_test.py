@@ -485,7 +485,7 @@ class NoiseQuality(TreeTest):
                                "correlation of steps", "no fault found")
 
     def test_a_tail_that_ends_at_five_sigma_is_found(self):
-        cut = self.faulty("noise/box_muller.hpp", ("+ (static_cast<float>(low) + 0.5F) * 0x1p-48F", "+ 0x1p-18F"))
+        cut = self.faulty("noise/box_muller.hpp", ("+ (low + 0.5F) * 0x1p-24F", "+ 0x1p6F"))
         result = self.look("--draws", "1e8", compiler=cut)
         self.assert_fails(result, "FAULTS FOUND")
         self.assertRegex(result[1], r"beyond 5 sigma .* FAILED")
