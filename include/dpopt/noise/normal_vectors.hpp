@@ -19,7 +19,7 @@
 
 namespace dpopt::detail {
 
-/// Draws the blocks from `counter` in four parts. What is drawn in finish() are their words, and `counter` moves on.
+/// Draws the blocks from `counter` in four parts and their words in finish(), which moves `counter` behind them.
 template <std::size_t Bytes>
 struct next_blocks {
   philox_counter& counter;
