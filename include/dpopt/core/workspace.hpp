@@ -55,6 +55,7 @@ public:
     if (n < 0 || n > most) throw std::bad_alloc(); // a size that overflowed would be an array that is too short
     const auto bytes = (static_cast<std::size_t>(n) * sizeof(U) + alignment - 1) / alignment * alignment;
     std::byte* at = nullptr;
+    if (live_ == 0 && bytes > block_.size()) grow(bytes); // instead of a second block beside it
     if (bytes <= block_.size() - used_) {
       at = block_.data() + used_;
       used_ += bytes;
@@ -77,7 +78,8 @@ public:
       workspace_.used_ = used_;
       workspace_.live_ = live_;
       while (workspace_.beyond_.size() > beyond_) workspace_.beyond_.pop_back();
-      if (live_ == 0 && workspace_.peak_ > workspace_.block_.size()) workspace_.grow(); // also for inner scopes' needs
+      if (live_ == 0 && workspace_.peak_ > workspace_.block_.size())
+        workspace_.grow(workspace_.peak_); // also for inner scopes' needs
     }
 
   private:
@@ -99,13 +101,13 @@ private:
   }
 
   /// While nothing is in use. The old block goes first, so that the two never count together.
-  void grow() noexcept {
+  void grow(std::size_t bytes) noexcept {
     if (given_) return;
     block_ = {};
     own_.reset();
     try {
-      own_ = allocate(peak_);
-      block_ = {own_.get(), peak_};
+      own_ = allocate(bytes);
+      block_ = {own_.get(), bytes};
     } catch (const std::bad_alloc&) { // whoever takes something next is told
     }
   }
