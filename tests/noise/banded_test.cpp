@@ -60,6 +60,13 @@ TEST_CASE("a band in float is accounted for with the coefficients that float has
   CHECK_THROWS_WITH(banded<float>({1e-50, 1}).validate(nine), contains_text("coefficient 0 is 0"));
 }
 
+TEST_CASE("unit columns in float are accounted for with the norms that float has") {
+  const double used = static_cast<double>(0.4F), norm = std::sqrt(1 + used * used);
+  const double left = norm / static_cast<double>(static_cast<float>(norm)); // of a column whose norm is taken out
+  CHECK(left > 1 + 0x1p-25);
+  CHECK(banded<float>({1, 0.4}, true).sensitivity(nine) >= left);
+}
+
 TEST_CASE("it keeps one vector less than there are bands") {
   CHECK(banded(square_root_coefficients(1)).vectors() == 1);
   CHECK(banded(square_root_coefficients(2)).vectors() == 1);

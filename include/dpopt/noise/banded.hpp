@@ -50,7 +50,8 @@ public:
   }
 
   [[nodiscard]] double sensitivity(const run_plan& plan) const {
-    if (unit_columns_) return std::sqrt(static_cast<double>(plan.most_participations())) * (1 + 0x1p-50);
+    constexpr double rounding = 1 + (sizeof(State) < sizeof(double) ? 0x1p-23 : 0x1p-50); // of a column's norm
+    if (unit_columns_) return std::sqrt(static_cast<double>(plan.most_participations())) * rounding;
     return toeplitz_sensitivity(c_, plan);
   }
 
