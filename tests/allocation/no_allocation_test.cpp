@@ -49,9 +49,11 @@
 namespace {
 
 thread_local std::size_t allocations = 0; // of this thread: a rank counts its own
+thread_local std::size_t refused = 0;     // bytes that there is no memory for
 
 void* counted(std::size_t bytes, std::size_t alignment) {
   ++allocations;
+  if (bytes > 0 && bytes == refused) throw std::bad_alloc();
   void* const p = alignment <= alignof(std::max_align_t)
                       ? std::malloc(bytes == 0 ? 1 : bytes)
                       : std::aligned_alloc(alignment, (bytes + alignment) / alignment * alignment);
@@ -223,6 +225,20 @@ TEST_CASE("no step after the first allocates: a convolution, a sequence and an e
     CHECK(net.allocations_of(opt) == 0);
     CHECK_THROWS_WITH(opt.keep_rows(-1), "keep_rows: -1 bytes; give 0 or more");
   }
+}
+
+TEST_CASE("a step for which there is no memory to keep rows in goes on without, with the same numbers") {
+  deep_network nets[2];
+  for (deep_network& net : nets) {
+    dp_optimizer opt(net.views(), dp_options{}, flat{1.0}, adam{}, some_noise(), expected_batch{8});
+    const std::size_t rows = deep_network::samples * net.of_sequence.size() * sizeof(float);
+    refused = &net == nets ? 0 : rows;
+    static_cast<void>(net.allocations_of(opt));
+    refused = 0;
+    CHECK(opt.updates() == 4);
+  }
+  CHECK(nets[0].of_sequence == nets[1].of_sequence);
+  CHECK(nets[0].of_convolution == nets[1].of_convolution);
 }
 
 TEST_CASE("no step after the first allocates: a convolution, a sequence and an embedding, layer by layer") {

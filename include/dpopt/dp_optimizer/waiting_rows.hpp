@@ -14,6 +14,7 @@
 #include <cmath>
 #include <cstddef>
 #include <limits>
+#include <new>
 #include <vector>
 
 namespace dpopt {
@@ -32,15 +33,19 @@ public:
   [[nodiscard]] bool any_room() const noexcept { return room_ > 0; }
 
   /// Makes room for as many of parameter p's samples as there is memory for: the first kept(p). For the others it is
-  /// noted() what squared norms their rows had.
+  /// noted() what squared norms their rows had. Memory for rows that the system does not have is no error: a step that
+  /// failed for it would cost privacy.
   void prepare(isize p, isize samples, isize size) {
     entry& e = at(p);
     const isize row = std::max<isize>(1, size), elsewhere = bytes_ - std::ssize(e.rows) * width;
     if (const isize most = std::min(samples, (room_ - elsewhere) / width / row) * row; most > std::ssize(e.rows)) {
       bytes_ = elsewhere;
       e.rows = {}; // nothing to copy
-      e.rows.resize(static_cast<std::size_t>(most));
-      bytes_ += most * width;
+      try {
+        e.rows.resize(static_cast<std::size_t>(most));
+        bytes_ += most * width;
+      } catch (const std::bad_alloc&) { // written twice, then
+      }
     }
     e.kept = std::min(samples, std::ssize(e.rows) / row);
     e.squares.assign(static_cast<std::size_t>(samples - e.kept), 0.0);
