@@ -1,6 +1,6 @@
 // SPDX-FileCopyrightText: The dpopt authors
 // SPDX-License-Identifier: Apache-2.0
-// Parameters that are clipped by themselves, from rows written out a few at a time.
+// Parameters that are clipped by themselves, from rows written out a few at a time, and rows that wait for a shared norm.
 #include "dpopt/accumulation/compensated_sum.hpp"
 #include "dpopt/accumulation/integer_grid.hpp"
 #include "dpopt/accumulation/running_sum.hpp"

@@ -266,9 +266,9 @@ public:
 
   /// For parameters that share a norm (flat, per_group): the memory, of all of them together, in which samples of
   /// convolutions and sequences that were written out for their norms wait for their factors; 64 MiB at first. All need
-  /// samples x parameters x sizeof(T); what does not fit is written a second time, with the same numbers. 0: none are
-  /// written out, which takes the least memory and is the faster way where less than about half would fit. At any
-  /// time, local; memory that was taken stays.
+  /// samples x parameters numbers of the sum's type; what does not fit, or cannot be had, is written a second time,
+  /// with the same numbers. 0: none are written out, which takes the least memory and is the faster way where less than
+  /// about half would fit. At any time, local; memory that was taken stays.
   ///
   /// Privacy: norms and factors do not depend on how many fit, only on whether this is 0: alike on all ranks, and not
   /// to be chosen by the batch. @throw invalid_argument when it is negative.
@@ -278,9 +278,9 @@ public:
   }
 
   /// From now on scratch memory is the user's, which outlives this optimizer and serves nothing else meanwhile. At any
-  /// time, on any rank. Empty: from the heap again. Nothing comes from the heap while workspace_bytes() is at most what
-  /// was given. Before the first step nobody knows the need: what does not fit then comes from the heap, since a step
-  /// that failed for it would cost privacy, and workspace_bytes() tells.
+  /// time, on any rank. Empty: from the heap again. No scratch comes from the heap while workspace_bytes() is at most
+  /// what was given; rows that wait (keep_rows) are not scratch. Before the first step nobody knows the need: what does
+  /// not fit then comes from the heap, since a step that failed for it would cost privacy, and workspace_bytes() tells.
   /// @throw invalid_argument when it is less than workspace_bytes() so far, with nothing changed.
   void use_workspace(std::span<std::byte> memory) {
     if (!memory.empty() && std::ssize(memory) < workspace_bytes())
@@ -341,9 +341,9 @@ public:
                                    parameters_.count(), " parameters with ", slots, " slots each"));
   }
   /// Bytes of scratch memory that the steps so far needed, on this rank. They follow from layers and types, not from
-  /// batch sizes, which cost 16 bytes a sample beside it, and 8 more for each group of several parameters. PRIVATE all
-  /// the same, as counts are: a gradient that cancels, vanishes or is not finite may need a second way with more
-  /// memory.
+  /// batch sizes, which cost 16 bytes a sample beside it, 8 more for each group of several parameters, and the rows of
+  /// keep_rows() with 8 for each that does not fit. PRIVATE all the same, as counts are: a gradient that cancels,
+  /// vanishes or is not finite may need a second way with more memory.
   [[nodiscard]] isize workspace_bytes() const noexcept { return contributions_.scratch().bytes(); }
   /// PRIVATE: counts of samples on this rank in the last step. Not covered by any epsilon.
   [[nodiscard]] const private_counts& private_sample_counts() const noexcept { return last_counts_; }

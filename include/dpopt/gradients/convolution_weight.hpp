@@ -32,7 +32,7 @@ namespace dpopt {
 ///
 /// Privacy: the norm is an upper bound on what the positions add, rounding included (sequence_norm.hpp says how). In
 /// float it exceeds the gradient's by (positions + 4) 2^-24 sum_t |e_t| |a_t|: some 1e-4 of it for images of 14 x 14,
-/// more where positions cancel. Of written rows (a parameter clipped by itself) it is the norm of the numbers added.
+/// more where positions cancel. Of written rows (gradients/written_rows.hpp) it is the norm of the numbers added.
 /// Cost with T positions, r rows and c columns a group: the sum T r c, one matrix product a sample or 64 positions, in
 /// the narrower type; the norm the smaller of T r c and T^2 (r + c) / 2, in double; written rows one product for both.
 /// Groups of 2 rows, or 4 of small images (depthwise), are made in double for both, and the norm is of the very numbers

@@ -36,7 +36,9 @@ namespace dpopt {
 /// Privacy: the norm is an upper bound on what the rows add, rounding included (sequence_norm.hpp says how). In
 /// float it exceeds the gradient's by (positions + 4) 2^-24 sum_t |e_t| |a_t|: 1e-4 of it for 128 positions of random
 /// directions, more where they cancel. Rounding of the running sum over samples is as for every source. Of written
-/// rows (a parameter clipped by itself) it is the norm of the numbers added.
+/// rows (gradients/written_rows.hpp) it is the norm of the numbers added. Both the bound and the choice depend on
+/// `positions`: fix it in advance. Padded to the longest sample of a batch, it would let that one move the others'
+/// factors.
 /// Cost with T positions: the sum T d p a sample, one matrix product; the norm the smaller of T d p and T^2 (d + p)
 /// / 2; written rows one product a sample for both.
 template <class U, class Product = portable_product>

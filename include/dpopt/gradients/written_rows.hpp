@@ -1,8 +1,9 @@
 // SPDX-FileCopyrightText: The dpopt authors
 // SPDX-License-Identifier: Apache-2.0
 /// @file
-/// Sources that write the gradients of a few samples out when asked, for a parameter that is clipped by itself: norm
-/// and sum are then read from rows in cache, and each sample's products are made once instead of twice.
+/// Sources that write the gradients of a few samples out when asked. Norm and sum of a parameter that is clipped by
+/// itself are then read from rows in cache, and each sample's products are made once instead of twice; rows of a norm
+/// that several parameters share wait (dp_optimizer/waiting_rows.hpp).
 ///
 /// Satisfied by convolution_weight and linear_sequence. Rows are made in the type V of the sum.
 ///
@@ -22,8 +23,8 @@
 namespace dpopt {
 
 /// Optional for a source. Contract: a row depends on its sample alone, and any NaN or Inf in the gradient makes a
-/// number of it NaN or Inf; rows_are_cheaper() depends on the shape of a sample alone, neither on data nor on their
-/// number.
+/// number of it NaN or Inf; rows_are_cheaper() depends on the shape of a sample alone, which is public, neither on data
+/// nor on their number.
 template <class S, class V>
 concept WritesRows = std::floating_point<V> && requires(const S s, samples range, V* rows, workspace& scratch) {
   { s.rows_are_cheaper() } -> std::same_as<bool>;
