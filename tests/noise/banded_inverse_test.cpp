@@ -46,6 +46,8 @@ TEST_CASE("the sensitivity covers what sums in float make of the weights") {
   CHECK(worst > toeplitz_sensitivity(inverse_coefficients(w, 3000), plan) * (1 + 1e-6));
   CHECK(worst <= banded_inverse(w).sensitivity(plan));
   CHECK_FALSE(std::isfinite(banded_inverse({1, -1}).sensitivity(run_plan::once(5000000))));
+  CHECK_THROWS_WITH(correlated(impulse_noise{}, banded_inverse({1, -1}), run_plan::once(5000000)).validate(),
+                    contains_text("sum up to nearly 0"));
 }
 
 TEST_CASE("the stored one keeps a vector a band") { CHECK(stored_banded_inverse({1.0, -0.5, -0.125}).vectors() == 3); }

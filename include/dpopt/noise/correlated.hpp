@@ -82,7 +82,8 @@ public:
     sensitivity_ = strategy_.sensitivity(plan_);
     if (!(std::isfinite(sensitivity_) && sensitivity_ > 0))
       throw invalid_argument(message(strategy_.describe(), ": the sensitivity over the run is ", sensitivity_,
-                                     "; use coefficients that do not grow over the releases"));
+                                     "; use coefficients that do not grow over the releases, and weights of an inverse "
+                                     "that do not sum up to nearly 0"));
   }
 
   /// Holds no secret.
