@@ -1,6 +1,7 @@
 // SPDX-FileCopyrightText: The dpopt authors
 // SPDX-License-Identifier: Apache-2.0
-// Parameters that are clipped by themselves, from rows written out a few at a time, and rows that wait for a shared norm.
+// Parameters that are clipped by themselves, from rows written out a few at a time, and rows that wait for a shared
+// norm.
 #include "dpopt/accumulation/compensated_sum.hpp"
 #include "dpopt/accumulation/integer_grid.hpp"
 #include "dpopt/accumulation/running_sum.hpp"
@@ -241,6 +242,27 @@ TEST_CASE("written rows: room that changes while rows wait is for those to come"
   CHECK(summed(0, 1 << 20) == summed(0, 0));
   CHECK(summed(1 << 20, 0) == summed(1 << 20, 1 << 20));
   CHECK(summed(1, 1 << 20) == summed(1 << 20, 1));
+}
+
+TEST_CASE("written rows: those of a microbatch that failed are not added in the next one, whatever its room") {
+  sequences s;
+  const auto shift = random_numbers<float>(batch * outputs, 3);
+  const auto summed = [&](isize before, isize next, bool forget) {
+    contributions<flat, running_sum<float>> sums{flat{1.0}, {}};
+    sums.bind({{"weight", inputs * outputs}, {"bias", outputs}}, {0, inputs * outputs});
+    sums.keep_rows(before);
+    sums.begin({.samples = batch});
+    if (before > 0) sums.add(0, s.source(), [](isize) {}); // and the bias fails
+    if (forget) sums.forget();
+    sums.keep_rows(next);
+    sums.begin({.samples = 2});
+    sums.add(0, s.source(5, 2), [](isize) {});
+    sums.add(1, materialized<float>(shift.data(), 2, outputs), [](isize) {});
+    return std::vector<float>(sums.sum().data(), sums.sum().data() + inputs * outputs);
+  };
+  for (const bool forget : {true, false})
+    for (const isize next : {isize{0}, isize{1}, isize{1} << 20})
+      CHECK(summed(1 << 20, next, forget) == summed(0, next, forget));
 }
 
 TEST_CASE("written rows: a product that gives more the second time adds no more than the bound") {
