@@ -69,10 +69,16 @@ TEST_CASE("cuda product operands: rows that leave float's range are balanced whe
   struct row {
     float e, a;
     double factor;
+    float last = 0; // output gradient; 0: one of the size of the others
   };
-  for (const row& x : {row{1, 3e38F, 1e-44}, {-7e37F, 2e38F, 3e-80}, {3e38F, 1e-38F, 8.0}, {1e-30F, 1e30F, 1e-12}}) {
+  for (const row& x : {row{1, 3e38F, 1e-44},
+                       {-7e37F, 2e38F, 3e-80},
+                       {3e38F, 1e-38F, 8.0},
+                       {1e-30F, 1e30F, 1e-12},
+                       {3e8F, 2e6F, 3.0, 1e-40F}}) { // of a huge bound
     simt::random_rows<float> e(2, 3), a(2, 70);
     for (isize k = 0; k < 3; ++k) e.row(1)[k] = x.e / static_cast<float>(k + 1);
+    if (x.last != 0) e.row(1)[2] = x.last;
     for (isize k = 0; k < 70; ++k) a.row(1)[k] = x.a / static_cast<float>(70 - k);
     const std::vector<double> factors{0.5, x.factor};
     std::vector<float> scaled(2 * 3), selected(2 * 70);

@@ -2,11 +2,13 @@
 // SPDX-License-Identifier: Apache-2.0
 /// @file
 /// Sums over a warp and over a block, in double and in an order that follows from the number of threads alone: the same
-/// numbers give the same bits on every device and in every run. No atomics.
+/// numbers give the same bits on every device and in every run. No atomics. And the largest number of a warp.
 #pragma once
 
 #include "dpopt/core/types.hpp"
 #include "dpopt/cuda/dialect.cuh"
+
+#include <algorithm>
 
 namespace dpopt::cuda {
 
@@ -17,6 +19,13 @@ inline constexpr int most_warps = 32;
 /// All lanes must come.
 [[nodiscard]] __device__ inline double warp_sum(double x) {
   for (int apart = warp_size / 2; apart > 0; apart /= 2) x += __shfl_xor_sync(all_lanes, x, apart, warp_size);
+  return x;
+}
+
+/// The largest x of the warp, in every lane. All lanes must come.
+[[nodiscard]] __device__ inline double warp_largest(double x) {
+  for (int apart = warp_size / 2; apart > 0; apart /= 2)
+    x = std::max(x, __shfl_xor_sync(all_lanes, x, apart, warp_size));
   return x;
 }
 
