@@ -101,8 +101,8 @@ DPOPT_FORCE_INLINE inline void add_one_vector(vector_bytes<Bytes> /*width*/, con
     for (isize k = done; k < static_cast<isize>(Bytes / sizeof(T)); ++k) out[k] = sums[k];
 }
 
-/// Whether each vector as wide as a cache line would touch two of them. Of half that width every other one does, which
-/// is faster from memory.
+/// Whether vectors as wide as a cache line would touch two of them, in each row or most. Of half that width every other
+/// one does, which is faster from memory.
 template <std::size_t Bytes, std::floating_point T>
 [[nodiscard]] DPOPT_FORCE_INLINE inline bool across_lines(const T* rows, isize stride) noexcept {
   constexpr std::uintptr_t line = 64;
