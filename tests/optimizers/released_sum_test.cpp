@@ -15,6 +15,8 @@
 #include <algorithm>
 #include <array>
 #include <cstddef>
+#include <cstdint>
+#include <string>
 #include <vector>
 
 using namespace dpopt;
@@ -88,6 +90,27 @@ TEST_CASE("a step that stores no gradient updates with the same one") {
           after_steps(sgd{.learning_rate = 0.1}, true, expected));
     CHECK(after_steps(adam{}, false, expected) == after_steps(adam{}, true, expected));
   }
+}
+
+/// A user's: its update() takes whatever it is given, and reads it twice.
+struct two_strides {
+  using role = roles::base_optimizer;
+  static constexpr std::size_t slots = 0;
+  struct constants {
+    template <class G>
+    void update(float* x, const G& g, std::array<float*, 0> /*slots*/, isize n) const {
+      sgd{.learning_rate = 0.1}.at(1).update(x, g, {}, n);
+      sgd{.learning_rate = 0.2}.at(1).update(x, g, {}, n);
+    }
+  };
+  [[nodiscard]] std::string describe() const { return "two_strides"; }
+  void validate() const {}
+  [[nodiscard]] constants at(std::uint64_t /*t*/) const { return {}; }
+};
+
+TEST_CASE("an update that takes any gradient, and reads it as often as it likes, is given a stored one") {
+  CHECK(after_steps(two_strides{}, false, 32.0) == after_steps(two_strides{}, true, 32.0));
+  CHECK_FALSE(after_steps(two_strides{}, false, 32.0) == after_steps(sgd{.learning_rate = 0.1}, false, 32.0));
 }
 
 } // namespace

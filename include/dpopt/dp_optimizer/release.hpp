@@ -61,10 +61,6 @@ DPOPT_FORCE_INLINE inline V take(V& sum) {
   return out;
 }
 
-} // namespace detail
-
-namespace detail {
-
 /// f(released_sum) after the noise was added, for sums in the parameters' type.
 template <std::floating_point T, class N, class F>
 void with_noisy_sum(T* sum, isize count, const address& where, const release_constants& k, N& noise, const F& f) {

@@ -80,6 +80,8 @@ struct adam_element {
 /// Constants of one step; Slots is 2, or 3 with the running maximum of amsgrad. Arithmetic is done in T.
 template <std::size_t Slots>
 struct adam_step {
+  static constexpr bool takes_released_sum = true;
+
   double step_size;       ///< learning rate over the first bias correction
   double root_correction; ///< square root of the second bias correction
   double beta2;

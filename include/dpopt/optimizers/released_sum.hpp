@@ -57,9 +57,10 @@ DPOPT_FORCE_INLINE DPOPT_NO_CONTRACT inline void read_gradient(const released_su
 
 } // namespace detail
 
-/// An elementwise optimizer whose update() takes a released_sum in the place of g. Optional.
+/// An elementwise optimizer whose update() takes a released_sum in the place of g, and says so: it reads each number
+/// once, since the second time it is zero. Optional. A template that takes any g says nothing, so it gets a pointer.
 template <class Constants, class T, class Slots>
-concept TakesReleasedSum =
-    requires(const Constants& c, T* x, released_sum<T, true> g, const Slots& s, isize n) { c.update(x, g, s, n); };
+concept TakesReleasedSum = Constants::takes_released_sum && requires(const Constants& c, T* x, released_sum<T, true> g,
+                                                                     const Slots& s, isize n) { c.update(x, g, s, n); };
 
 } // namespace dpopt

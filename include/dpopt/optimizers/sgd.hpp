@@ -44,6 +44,8 @@ struct sgd_element {
 
 /// Constants of one step of sgd. Arithmetic is done in T.
 struct sgd_step {
+  static constexpr bool takes_released_sum = true;
+
   double learning_rate;
   double weight_decay;
   double momentum;  ///< what reaches the parameter through Nesterov's look-ahead
