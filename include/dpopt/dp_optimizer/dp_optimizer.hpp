@@ -276,6 +276,8 @@ public:
     if (bytes < 0) throw invalid_argument(message("keep_rows: ", bytes, " bytes; give 0 or more"));
     contributions_.keep_rows(bytes);
   }
+  template <std::same_as<bool> B>
+  void keep_rows(B) = delete; // bytes, of which true would be one
 
   /// From now on scratch memory is the user's, which outlives this optimizer and serves nothing else meanwhile. At any
   /// time, on any rank. Empty: from the heap again. No scratch comes from the heap while workspace_bytes() is at most
@@ -342,8 +344,8 @@ public:
   }
   /// Bytes of scratch memory that the steps so far needed, on this rank. They follow from layers and types, not from
   /// batch sizes, which cost 16 bytes a sample beside it, 8 more for each group of several parameters, and the rows of
-  /// keep_rows() with 8 for each that does not fit. PRIVATE all the same, as counts are: a gradient that cancels,
-  /// vanishes or is not finite may need a second way with more memory.
+  /// keep_rows() with 8 for each that does not fit. PRIVATE all the same, as counts are: a source of one's own may
+  /// need more for a gradient that cancels or is not finite.
   [[nodiscard]] isize workspace_bytes() const noexcept { return contributions_.scratch().bytes(); }
   /// PRIVATE: counts of samples on this rank in the last step. Not covered by any epsilon.
   [[nodiscard]] const private_counts& private_sample_counts() const noexcept { return last_counts_; }
