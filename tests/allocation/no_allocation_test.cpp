@@ -321,7 +321,7 @@ struct every_source {
 
   void fill(numbers how) {
     const auto of = [how](std::vector<float>& by_row, std::vector<float>& first, isize n, int seed, float again) {
-      by_row = test::random_numbers<float>(std::ssize(by_row), seed);
+      std::ranges::copy(test::random_numbers<float>(std::ssize(by_row), seed), by_row.begin()); // views stay valid
       for (std::size_t k = 0; k < by_row.size(); ++k) {
         const std::size_t t = k / static_cast<std::size_t>(n) % 2;
         if (how == numbers::cancelling && t == 1) by_row[k] = again * by_row[k - static_cast<std::size_t>(n)];
