@@ -74,8 +74,8 @@ __device__ inline void add_weighted_chunk(const row_view<U>& rows, const double*
 }
 
 /// The same of outer products, a thread an element: for layers that are too small for a product of matrices. Both
-/// factors meet in Out, the output gradient scaled and rounded as the core's scale_row does, or
-/// in double where that takes it out of range and the input brings it back.
+/// factors meet in Out, the output gradient scaled and rounded as the core's scale_row does, or in double where that
+/// takes it out of range and the input brings it back.
 template <FactoredView View, class Out, class Shared>
 __device__ inline void add_weighted_chunk(const View& v, const double* factors, Out* out, isize chunk, Shared& scales) {
   const isize first = chunk * static_cast<isize>(blockDim.x), k = first + threadIdx.x;
